@@ -1,0 +1,1 @@
+"""The attacks that ship with qlorabench, one file each; installed as ``qlorabench.attacks``."""

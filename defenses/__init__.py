@@ -1,0 +1,1 @@
+"""The defenses that ship with qlorabench, one file each; installed as ``qlorabench.defenses``."""
