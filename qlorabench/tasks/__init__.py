@@ -1,0 +1,1 @@
+"""Backbones, data sets, partitions: what a federation trains on."""
