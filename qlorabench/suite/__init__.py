@@ -1,0 +1,1 @@
+"""Suites: schema, loading, plan."""

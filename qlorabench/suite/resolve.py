@@ -1,0 +1,58 @@
+"""From a checked suite to its plug-ins: references become classes with configs, overrides become tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qlorabench.suite.schema import SuiteConfig, TaskConfig
+from qlorabench.threats.attack import Attack, misfit
+from qlorabench.threats.models import ThreatModel
+
+
+@dataclass(frozen=True)
+class ResolvedSystem:
+    """A system on one task: the task with the system's overrides, and its defenses with full configs."""
+
+    name: str
+    task: TaskConfig
+    defenses: tuple[tuple[str, dict[str, Any]], ...]
+    versions: tuple[str, ...]
+    """Version of each defense's plug-in, with a hash of its code."""
+    twin: str
+    """The undefended system that is its positive control."""
+
+
+@dataclass(frozen=True)
+class ResolvedAttack:
+    """An attack with its full config."""
+
+    label: str
+    """Its name, numbered where a suite lists it more than once."""
+    name: str
+    cls: type[Attack[Any]]
+    config: dict[str, Any]
+    version: str
+
+    def build(self) -> Attack[Any]:
+        """Return the attack."""
+        return self.cls(self.cls.Config.model_validate(self.config))
+
+    def misfit(self, threat: ThreatModel) -> str | None:
+        """Return which required capability ``threat`` does not grant, else ``None``."""
+        return misfit(self.cls, threat)
+
+
+@dataclass(frozen=True)
+class ResolvedSuite:
+    """A suite whose every name was found and every value is in range."""
+
+    config: SuiteConfig
+    base: Path
+    """Folder of the suite file."""
+    systems: Mapping[str, Mapping[str, ResolvedSystem]]
+    """Task -> system name -> system."""
+    threats: tuple[ThreatModel, ...]
+    attacks: tuple[ResolvedAttack, ...]

@@ -1,0 +1,172 @@
+"""The suite file as typed models: tasks x defended systems x threat models x attacks x seeds."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from qlorabench.tasks.partitions import IidPartition, Partition
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=60)]
+"""A name that is safe in paths, tables and patterns."""
+
+Reference = str | dict[str, dict[str, Any] | None]
+"""A plug-in in a suite: its name, or a mapping of its one name to its configuration."""
+
+
+class Model(BaseModel):
+    """Base of every part of a suite: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class BackboneConfig(Model):
+    """The frozen public language model under the adapters."""
+
+    name: str = Field(
+        description="`minilm-l6` (from its package), a directory with a saved model, a hub name, or `toy` for trials"
+    )
+    revision: str | None = Field(default=None, description="hub revision to pin; none for the default one")
+    bits: Literal[4, 8] | None = Field(
+        default=None, description="load the frozen weights in 4 (NF4, QLoRA) or 8 bits through bitsandbytes"
+    )
+
+
+class DataConfig(Model):
+    """Which texts, and how many are kept away from every client."""
+
+    source: Reference = Field(description="a data source by name, with its options where it has any")
+    max_length: int = Field(default=32, ge=4, le=4096, description="tokens kept of a text, special ones included")
+    test_rows: int = Field(default=1000, ge=20, description="texts on which utility is measured")
+    holdout_rows: int = Field(
+        default=600, ge=4, description="texts nobody trains on: non-members and negative controls"
+    )
+
+
+class LoraConfig(Model):
+    """The adapter: W = W0 + (alpha / rank) B A."""
+
+    rank: int = Field(default=8, ge=1, le=1024, description="rank r of the adapter")
+    alpha: float = Field(default=16.0, gt=0, description="scaling numerator; the product is scaled by alpha / rank")
+    targets: tuple[str, ...] = Field(
+        default=("query", "key", "value"), min_length=1, description="last part of the adapted modules' names"
+    )
+
+
+class HeadConfig(Model):
+    """The classification head on the mean of the token representations."""
+
+    train: Literal["frozen", "shared"] = Field(
+        default="frozen",
+        description="`frozen` at its public random start, or trained and `shared` like the factors",
+    )
+    scale: float = Field(default=1.0, gt=0, description="standard deviation of the head's start, times sqrt(d)")
+
+
+class OptimizerConfig(Model):
+    """The clients' local optimizer; public, since attacks depend on it. It starts anew every round."""
+
+    kind: Literal["sgd", "adamw"] = Field(default="sgd", description="`sgd` or `adamw`")
+    lr: float = Field(default=0.5, gt=0, description="learning rate of the factors")
+    head_lr: float | None = Field(default=None, gt=0, description="learning rate of a shared head; the same if absent")
+    momentum: float = Field(default=0.0, ge=0.0, lt=1.0, description="momentum of sgd")
+    weight_decay: float = Field(default=0.0, ge=0.0, description="decoupled weight decay of adamw")
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        default="constant", description="how the rate goes over the rounds: constant, or down to zero"
+    )
+
+
+class TrainingConfig(Model):
+    """The federated schedule."""
+
+    rounds: int = Field(default=20, ge=1, le=100_000, description="communication rounds")
+    local_steps: int = Field(default=4, ge=1, description="optimizer steps of a client in a round")
+    batch_size: int = Field(
+        default=16,
+        ge=1,
+        description="examples in a local step; at most a quarter of the client's rows, at least one",
+    )
+    optimizer: OptimizerConfig = Field(default=OptimizerConfig(), description="local optimizer")
+    weighting: Literal["uniform", "examples"] = Field(
+        default="uniform", description="weights of the aggregate: equal, or the clients' numbers of examples"
+    )
+
+
+class TaskConfig(Model):
+    """A backbone, a data set split over clients, an adapter and a schedule."""
+
+    backbone: BackboneConfig = Field(description="frozen public model")
+    data: DataConfig = Field(description="data set")
+    clients: int = Field(default=4, ge=1, le=10_000, description="number of clients; all take part in every round")
+    rows_per_client: int | tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        description="texts of each client: one number for all, or a list with one for each"
+    )
+    partition: Partition = Field(default=IidPartition(kind="iid"), description="how texts are dealt to clients")
+    lora: LoraConfig = Field(default=LoraConfig(), description="adapter")
+    head: HeadConfig = Field(default=HeadConfig(), description="classification head")
+    training: TrainingConfig = Field(default=TrainingConfig(), description="federated schedule")
+
+    @model_validator(mode="after")
+    def _one_size_for_each_client(self) -> TaskConfig:
+        sizes = self.rows_per_client
+        if isinstance(sizes, tuple) and len(sizes) != self.clients:
+            raise ValueError(f"rows_per_client lists {len(sizes)} numbers for {self.clients} clients")
+        if isinstance(sizes, int) and sizes < 1:
+            raise ValueError("rows_per_client must be at least 1")
+        return self
+
+    @property
+    def sizes(self) -> list[int]:
+        """Rows asked for each client."""
+        sizes = self.rows_per_client
+        return [sizes] * self.clients if isinstance(sizes, int) else list(sizes)
+
+
+class SystemConfig(Model):
+    """A defended system: an ordered list of defenses, and what it changes of the task."""
+
+    defenses: tuple[Reference, ...] = Field(default=(), description="defenses in order; none is plain LoRA")
+    override: dict[str, Any] = Field(
+        default={},
+        description="parts of the task (`lora`, `head`, `training`) that this system sets otherwise",
+    )
+    note: str = Field(default="", max_length=300, description="one line for the leaderboard's readers")
+
+    @model_validator(mode="after")
+    def _only_what_a_system_may_set(self) -> SystemConfig:
+        wrong = sorted(set(self.override) - {"lora", "head", "training"})
+        if wrong:
+            raise ValueError(f"override: cannot set {', '.join(wrong)}; allowed: head, lora, training")
+        return self
+
+
+class SuiteConfig(Model):
+    """A whole suite."""
+
+    name: Name = Field(description="name of the suite; its runs go to runs/<name>/")
+    version: int = Field(default=1, ge=1, description="raised when results of the suite stop being comparable")
+    description: str = Field(default="", description="what the suite is for")
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        default=(0,), min_length=1, description="root seeds; every cell is run once for each"
+    )
+    tasks: dict[Name, TaskConfig] = Field(min_length=1, description="tasks by name")
+    systems: dict[Name, SystemConfig] = Field(min_length=1, description="defended systems by name")
+    threats: tuple[Reference, ...] = Field(default=(), description="threat models")
+    attacks: tuple[Reference, ...] = Field(default=(), description="attacks")
+    candidates: int = Field(
+        default=300, ge=2, description="most members, and as many non-members, that a membership game asks about"
+    )
+    attack_seconds: float = Field(
+        default=600.0,
+        gt=0,
+        description="wall-clock limit of one attack on one system; past it the cell is a timeout",
+    )
+
+    @model_validator(mode="after")
+    def _plain_system_for_controls(self) -> SuiteConfig:
+        if not any(not system.defenses for system in self.systems.values()):
+            raise ValueError(
+                "systems: one must have no defenses: it is the baseline and the positive control of every attack"
+            )
+        return self
