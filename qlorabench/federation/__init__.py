@@ -1,0 +1,1 @@
+"""The federation: model, wire, clients, the round loop and what it leaves on disk."""

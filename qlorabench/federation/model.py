@@ -1,0 +1,118 @@
+"""The adapted model: a frozen backbone with peft's LoRA layers, and a linear head on the mean token."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from qlorabench.errors import UserError, nearest
+from qlorabench.federation.state import Layout, Role, State, TensorSpec
+from qlorabench.seeding import Seed
+from qlorabench.suite.schema import HeadConfig, LoraConfig
+
+_FACTORS: dict[str, Role] = {"lora_A": "A", "lora_B": "B"}
+
+
+class AdapterModel(nn.Module):
+    """A frozen backbone under LoRA adapters, with one linear head on the mean of the token representations.
+
+    Logits have shape (batch, classes). The head is no part of peft here, since peft's own task types train
+    a head without being asked. The adapter is read and written as a `State`.
+    """
+
+    def __init__(self, backbone: nn.Module, lora: LoraConfig, *, classes: int, width: int) -> None:
+        super().__init__()
+        self.encoder = _adapted(backbone, lora)
+        self.head = nn.Linear(width, classes)
+        self._slots = _slots(self.encoder)
+        self._slots |= {f"head.{n}": (p, "head") for n, p in self.head.named_parameters()}
+        self.layout = Layout(tuple(TensorSpec(name, tuple(p.shape), role) for name, (p, role) in self._slots.items()))
+        self.scaling = lora.alpha / lora.rank
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return logits of shape (batch, classes) for token ids and mask of shape (batch, tokens)."""
+        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        mask = attention_mask[..., None].to(hidden.dtype)
+        logits: Tensor = self.head((hidden * mask).sum(1) / mask.sum(1))
+        return logits
+
+    def state(self) -> State:
+        """Return a copy of the adapter and the head."""
+        return {name: p.detach().clone() for name, (p, _) in self._slots.items()}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Overwrite the tensors named in ``state``; raises KeyError on a name that the model lacks."""
+        with torch.no_grad():
+            for name, value in state.items():
+                self._slots[name][0].copy_(value)
+
+    def train_only(self, layout: Layout) -> list[tuple[TensorSpec, nn.Parameter]]:
+        """Let the tensors of ``layout`` alone require gradients, and return them with their parameters."""
+        names = set(layout.names)
+        for name, (parameter, _) in self._slots.items():
+            parameter.requires_grad_(name in names)
+        return [(spec, self._slots[spec.name][0]) for spec in layout]
+
+    def unload(self) -> None:
+        """Give the backbone back as it was before the adapters."""
+        self.encoder.unload()
+
+    def frozen_weights(self) -> dict[str, Tensor]:
+        """Return W0 of every adapted module, (d_out, d_in); quantized backbones are dequantized."""
+        from peft.utils.integrations import dequantize_module_weight
+
+        modules = dict(self.encoder.get_base_model().named_modules())
+        return {
+            name: dequantize_module_weight(modules[name].base_layer).detach().float() for name in self.layout.modules()
+        }
+
+
+def initial_state(model: AdapterModel, *, head: HeadConfig, seed: Seed) -> State:
+    """Return the public start: A Kaiming-uniform(sqrt 5) as peft's default, B zero, a Gaussian head.
+
+    It depends on ``seed`` alone, not on the state of ``model``.
+    """
+    state: State = {}
+    for spec in model.layout:
+        rng = seed.child(spec.name).numpy()
+        if spec.role == "A":
+            bound = 1.0 / spec.shape[1] ** 0.5
+            values = rng.uniform(-bound, bound, spec.shape)
+        elif spec.name == "head.weight":
+            values = rng.normal(0.0, head.scale / spec.shape[1] ** 0.5, spec.shape)
+        else:
+            values = rng.uniform(0.0, 0.0, spec.shape)
+        state[spec.name] = torch.from_numpy(values).float()
+    return state
+
+
+def _adapted(backbone: nn.Module, lora: LoraConfig) -> Any:
+    import warnings
+
+    from peft import LoraConfig as PeftConfig
+    from peft import get_peft_model
+
+    settings = PeftConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=list(lora.targets))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return get_peft_model(backbone, settings)  # type: ignore[arg-type, unused-ignore]
+    except ValueError as error:
+        linear = sorted({n.rpartition(".")[2] for n, m in backbone.named_modules() if isinstance(m, nn.Linear)})
+        hint = nearest(lora.targets[0], linear)
+        raise UserError(
+            f"lora.targets {list(lora.targets)} match nothing in the backbone.{hint} Linear layers: {linear}"
+        ) from error
+
+
+def _slots(encoder: Any) -> dict[str, tuple[nn.Parameter, Role]]:
+    slots: dict[str, tuple[nn.Parameter, Role]] = {}
+    for name, parameter in encoder.get_base_model().named_parameters():
+        for infix, role in _FACTORS.items():
+            module, found, _ = name.partition(f".{infix}.")
+            if found:
+                slots[f"{module}.{role}"] = (parameter, role)
+    return slots
