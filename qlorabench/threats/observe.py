@@ -1,0 +1,111 @@
+"""Builds views: from a transcript and the secrets, exactly what a threat model grants, and nothing more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from qlorabench.errors import UserError
+from qlorabench.federation import wire
+from qlorabench.federation.defense import aggregate
+from qlorabench.federation.protocol import Protocol
+from qlorabench.federation.state import State
+from qlorabench.federation.transcript import Secrets, Transcript
+from qlorabench.seeding import Seed
+from qlorabench.tasks.dataset import Indices
+from qlorabench.tasks.task import PreparedTask
+from qlorabench.threats.capabilities import Capability
+from qlorabench.threats.lab import Lab
+from qlorabench.threats.models import ThreatModel
+from qlorabench.threats.view import Broadcast, Update, View
+
+
+@dataclass(frozen=True)
+class Challenge:
+    """The membership game of one seat: which rows are asked about, and (secret) which are members."""
+
+    rows: Indices
+    members: np.ndarray
+    """Boolean, (candidates,)."""
+
+
+def draw_challenge(task: PreparedTask, *, insiders: int, most: int, seed: Seed) -> Challenge:
+    """Return at most ``most`` members and as many non-members, shuffled.
+
+    Members are rows of the clients after the first ``insiders``, who sit in some seat; non-members are held-out
+    rows of the same distribution. Raises UserError where every client is an insider.
+    """
+    outsiders = task.client_rows[insiders:]
+    if not outsiders:
+        raise UserError(f"the adversary sits at all {len(task.client_rows)} clients: there is nobody left to attack")
+    rng = seed.numpy()
+    pool = np.concatenate(outsiders)
+    count = min(most, len(pool), len(task.holdout))
+    members = rng.choice(pool, count, replace=False)
+    others = rng.choice(task.holdout, count, replace=False)
+    order = rng.permutation(2 * count)
+    flags = np.arange(2 * count) < count
+    return Challenge(np.concatenate([members, others])[order], flags[order])
+
+
+def observe(
+    threat: ThreatModel,
+    transcript: Transcript,
+    secrets: Secrets,
+    *,
+    protocol: Protocol,
+    task: PreparedTask,
+    lab: Lab,
+    challenge: Challenge,
+    weights: Sequence[float],
+) -> View:
+    """Return the view of ``threat``: every granted facet is built, no other is.
+
+    Raises UserError where the transcript is damaged.
+    """
+    broadcasts = lambda: _broadcasts(transcript, protocol)  # noqa: E731
+    builders: dict[Capability, Callable[[], Any]] = {
+        Capability.BROADCASTS: broadcasts,
+        Capability.RELEASED_ADAPTER: lambda: _broadcasts(transcript, protocol, last=True)[0].state,
+        Capability.OWN_UPDATES: lambda: _updates(transcript, protocol, range(threat.colluders)),
+        Capability.OTHERS_UPDATES: lambda: _updates(transcript, protocol, range(protocol.facts.clients)),
+        Capability.AGGREGATE_UPDATE: lambda: _aggregates(transcript, protocol, weights),
+        Capability.SERVER_ADAPTER: lambda: tuple(
+            secrets.server_adapter(round) for round in range(protocol.facts.training.rounds + 1)
+        ),
+        Capability.OWN_DATA: lambda: tuple(task.client(i) for i in range(threat.colluders)),
+        Capability.CANDIDATES: lambda: task.encoded.take(challenge.rows),
+        Capability.CHOSEN_BROADCASTS: lambda: True,
+    }
+    facets: Mapping[Capability, Any] = {c: builders[c]() for c in Capability if c in threat.grants}
+    return View(threat.label, threat.colluders, protocol.facts, lab, facets)
+
+
+def _broadcasts(transcript: Transcript, protocol: Protocol, *, last: bool = False) -> tuple[Broadcast, ...]:
+    messages = transcript.select("down")[-1 if last else None :]
+    return tuple(
+        Broadcast(m.round, data, wire.from_bytes(data), protocol.decode_broadcast(data, round=m.round))
+        for m in messages
+        for data in [transcript.data(m)]
+    )
+
+
+def _updates(transcript: Transcript, protocol: Protocol, clients: range) -> tuple[Update, ...]:
+    return tuple(
+        Update(m.round, m.client, data, protocol.decode_update(data, round=m.round, client=m.client))
+        for m in transcript.select("up")
+        if m.client is not None and m.client in clients
+        for data in [transcript.data(m)]
+    )
+
+
+def _aggregates(transcript: Transcript, protocol: Protocol, weights: Sequence[float]) -> tuple[State, ...]:
+    updates = _updates(transcript, protocol, range(protocol.facts.clients))
+    rounds = range(protocol.facts.training.rounds)
+    return tuple(
+        aggregate(protocol.defenses, [u.state for u in updates if u.round == r], weights, protocol.contexts(r, None))
+        for r in rounds
+    )
