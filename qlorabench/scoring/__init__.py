@@ -1,0 +1,1 @@
+"""Claims held against the truth, with controls and intervals."""

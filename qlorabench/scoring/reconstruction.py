@@ -1,0 +1,147 @@
+"""Reconstructed texts held against what a client trained on, and against texts that it did not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from qlorabench.scoring.intervals import bootstrap, bootstrap_two, clopper_pearson
+from qlorabench.scoring.score import SILENT, Score, from_interval, share
+from qlorabench.scoring.text import reconstruction_scores, token_scores
+from qlorabench.threats.claims import ClientTexts, ReconstructionClaim
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """Texts of one client, or of its control: token ids without special ones, and the text they stand for."""
+
+    tokens: tuple[tuple[tuple[int, int], ...], ...]
+    """(position, token id) pairs of each text."""
+    texts: tuple[str, ...]
+
+    @property
+    def distinct(self) -> set[int]:
+        """Distinct token ids."""
+        return {token for pairs in self.tokens for _, token in pairs}
+
+    @property
+    def placed(self) -> set[tuple[int, int]]:
+        """Distinct (position, token id) pairs."""
+        return {pair for pairs in self.tokens for pair in pairs}
+
+
+def judge_reconstruction(
+    claim: ReconstructionClaim,
+    truths: Sequence[Sentences],
+    controls: Sequence[Sentences],
+    *,
+    rng: np.random.Generator,
+) -> list[Score]:
+    """Return the scores of the client that the claim exposes most.
+
+    ``truths`` and ``controls`` hold the sentences of each client and as many held-out ones. The worst of K
+    clients is picked after looking, so its intervals are at the Bonferroni level 1 - 0.05 / K: under the
+    null they exclude zero no more often than one interval at 0.95 does.
+    """
+    said = {texts.client: texts for texts in claim.clients}
+    level = 1 - (1 - LEVEL) / len(truths)
+    headlines = [
+        _recall(said.get(i, ClientTexts(i)), truth, control, rng=rng, level=level)
+        for i, (truth, control) in enumerate(zip(truths, controls, strict=True))
+    ]
+    worst = max(range(len(truths)), key=lambda i: (headlines[i].leakage_low or 0.0, headlines[i].leakage or 0.0))
+    texts = said.get(worst, ClientTexts(worst))
+    notes = [f"client {worst} of {len(truths)}, {len(truths[worst].texts)} texts", texts.note, claim.note]
+    if not any(texts.tokens or texts.texts for texts in claim.clients):
+        notes.insert(0, SILENT)
+    note = "; ".join(part for part in notes if part)
+    rows = [
+        replace(headlines[worst], note=note),
+        *_precision(texts, truths[worst], controls[worst], level=level),
+    ]
+    return rows + _sentences(texts, truths[worst], controls[worst], rng=rng, level=level)
+
+
+def _recall(
+    said: ClientTexts, truth: Sentences, control: Sentences, *, rng: np.random.Generator, level: float
+) -> Score:
+    """Mean over texts of the share of a text's distinct tokens that are claimed."""
+    hit, miss = (_recalls(said.tokens, sentences) for sentences in (truth, control))
+    inside = bootstrap(hit, _mean, rng=rng, level=level)
+    base = _mean(miss)
+    leak = bootstrap_two(hit, miss, _gain, rng=rng, level=level)
+    if len(hit) > 1 and hit.min() == hit.max() in (0.0, 1.0):
+        # resampling equal units shows no spread: the exact interval of as many coins that fell alike does
+        inside = clopper_pearson(int(hit.sum()), len(hit), level=level)
+        if base < 1.0:
+            ends = [None if end is None else (end - base) / (1.0 - base) for end in (inside.low, inside.high)]
+            leak = replace(leak, low=ends[0], high=ends[1])
+    return Score(
+        "token_recall",
+        inside.value,
+        inside.low,
+        inside.high,
+        inside.n,
+        control=base,
+        leakage=share(leak.value),
+        leakage_low=share(leak.low),
+        leakage_high=share(leak.high),
+        headline=True,
+    )
+
+
+def _recalls(claimed: frozenset[int], sentences: Sentences) -> np.ndarray:
+    sets = [{token for _, token in pairs} for pairs in sentences.tokens]
+    return np.array([len(tokens & claimed) / len(tokens) for tokens in sets if tokens])
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else float("nan")
+
+
+def _gain(hit: np.ndarray, miss: np.ndarray) -> float:
+    """Leakage of the recall; a claim that holds every token there is tells nothing."""
+    base = miss.mean()
+    return float((hit.mean() - base) / (1.0 - base)) if base < 1.0 else 0.0
+
+
+def _precision(said: ClientTexts, truth: Sentences, control: Sentences, *, level: float) -> list[Score]:
+    rows = []
+    for metric, claimed, true, other in (
+        ("token_precision", said.tokens, truth.distinct, control.distinct),
+        ("placed_precision", said.placed, truth.placed, control.placed),
+    ):
+        scores = token_scores([*map(hash, true)], [*map(hash, claimed)])
+        if not claimed:
+            rows.append(Score(metric, None, n=0, note=SILENT))
+            continue
+        interval = clopper_pearson(scores.hits, scores.claimed, level=level)
+        chance = len(set(claimed) & other) / len(claimed)
+        rows.append(Score(metric, interval.value, interval.low, interval.high, interval.n, control=chance))
+    found = clopper_pearson(len(said.placed & truth.placed), len(truth.placed), level=level)
+    rows.append(from_interval("placed_recall", found))
+    return rows
+
+
+def _sentences(
+    said: ClientTexts, truth: Sentences, control: Sentences, *, rng: np.random.Generator, level: float
+) -> list[Score]:
+    if not said.texts:
+        names = ("rouge1", "rouge2", "exact")
+        return [Score(metric, None, n=len(truth.texts), note="no texts claimed") for metric in names]
+    inside, outside = (reconstruction_scores(s.texts, said.texts) for s in (truth, control))
+    rows = []
+    for metric in ("rouge1", "rouge2", "exact"):
+        values, chance = getattr(inside, metric), getattr(outside, metric)
+        values, chance = values[~np.isnan(values)], chance[~np.isnan(chance)]
+        interval = (
+            clopper_pearson(int(values.sum()), len(values), level=level)
+            if metric == "exact"
+            else bootstrap(values, _mean, rng=rng, level=level)
+        )
+        rows.append(Score(metric, interval.value, interval.low, interval.high, interval.n, control=_mean(chance)))
+    return rows

@@ -1,0 +1,156 @@
+"""Membership scores and recovered adapters held against the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from torch import Tensor
+
+from qlorabench.scoring.intervals import Interval, bootstrap
+from qlorabench.scoring.membership import (
+    advantage_leakage,
+    auc,
+    auc_leakage,
+    coin_flip_control,
+    leakage,
+    membership_scores,
+)
+from qlorabench.scoring.recovery import FactorNames, relative_error_of_products
+from qlorabench.scoring.score import EXACT, NO_GAP, Score, share
+from qlorabench.threats.claims import AdapterClaim, MembershipClaim
+
+FLIPS = 16
+"""Coin flips that the negative control of a membership game is the mean of."""
+
+
+def judge_membership(claim: MembershipClaim, members: np.ndarray, *, rng: np.random.Generator) -> list[Score]:
+    """Return AUC (the headline), TPR at 1 % FPR and the cross-fitted advantage, each against its control."""
+    found = membership_scores(claim.scores, members=members, rng=rng, fprs=(0.01,))
+    flips = [coin_flip_control(claim.scores[~members], rng=rng) for _ in range(FLIPS)]
+    chance = float(np.mean([auc(flip.scores, members=flip.members) for flip in flips]))
+    point = found.operating_points[0]
+    fpr = point.fpr.value or 0.0
+    gains = [_gain(rate, fpr) for rate in (point.tpr.value, point.tpr.low, point.tpr.high)]
+    tpr = Interval(gains[0], gains[1], gains[2], point.tpr.n)
+    return [
+        _score("auc", found.auc, chance, auc_leakage(claim.scores, members=members, rng=rng), claim.note, True),
+        _score("tpr_at_1pct_fpr", point.tpr, fpr, tpr, f"at a false positive rate of {fpr:.4f}", False),
+        _score(
+            "advantage",
+            found.advantage,
+            0.0,
+            advantage_leakage(claim.scores, members=members, rng=rng),
+            "",
+            False,
+        ),
+    ]
+
+
+def _gain(rate: float | None, fpr: float) -> float | None:
+    return None if rate is None else leakage(rate, fpr)
+
+
+def _score(metric: str, value: Interval, control: float, leak: Interval, note: str, headline: bool) -> Score:
+    return Score(
+        metric,
+        value.value,
+        value.low,
+        value.high,
+        value.n,
+        control=control,
+        leakage=leak.value,
+        leakage_low=leak.low,
+        leakage_high=leak.high,
+        headline=headline,
+        note=note,
+    )
+
+
+def judge_adapter(
+    claim: AdapterClaim,
+    *,
+    truth: Mapping[str, Tensor],
+    broadcast: Mapping[str, Tensor],
+    public: Mapping[str, Tensor],
+    scaling: float,
+    gap: Score,
+    rng: np.random.Generator,
+) -> list[Score]:
+    """Return the utility gap, the share of quantization error removed (the headline) and the error of B A.
+
+    ``public`` holds the tensors that do not travel. Where the broadcast is exact there is no error to
+    remove: every receiver holds the adapter, and the leakage is 1.
+    """
+    guess = {name: claim.state[name] for name in truth}
+    errors = _squared_errors(truth, broadcast, guess)
+    protected = gap.low is not None and gap.low > 0
+    note = "; ".join(part for part in (claim.note, "" if protected else NO_GAP) if part)
+    rows = [gap, _error_removed(errors, note=note, rng=rng)]
+    return [*rows, _product_error(truth, broadcast, guess, public, scaling=scaling, rng=rng)]
+
+
+def _squared_errors(
+    truth: Mapping[str, Tensor], broadcast: Mapping[str, Tensor], guess: Mapping[str, Tensor]
+) -> np.ndarray:
+    """Return (tensors, 2): squared error of the broadcast, and of the recovered adapter."""
+    factors = [name for name in truth if not name.startswith("head.")]
+    return np.array([[_distance(truth[n], broadcast[n]), _distance(truth[n], guess[n])] for n in factors])
+
+
+def _distance(left: Tensor, right: Tensor) -> float:
+    return float((left.double() - right.double()).square().sum())
+
+
+def _removed(errors: np.ndarray) -> float:
+    before, after = errors.sum(0)
+    return float(1.0 - after / before) if before > 0 else float("nan")
+
+
+def _error_removed(errors: np.ndarray, *, note: str, rng: np.random.Generator) -> Score:
+    if errors[:, 0].sum() == 0.0:
+        return Score(
+            "error_removed",
+            None,
+            n=len(errors),
+            leakage=1.0,
+            leakage_low=1.0,
+            leakage_high=1.0,
+            headline=True,
+            note=EXACT,
+        )
+    found = bootstrap(errors, _removed, rng=rng)
+    return Score(
+        "error_removed",
+        found.value,
+        found.low,
+        found.high,
+        found.n,
+        control=0.0,
+        leakage=share(found.value),
+        leakage_low=share(found.low),
+        leakage_high=share(found.high),
+        headline=True,
+        note=note,
+    )
+
+
+def _product_error(
+    truth: Mapping[str, Tensor],
+    broadcast: Mapping[str, Tensor],
+    guess: Mapping[str, Tensor],
+    public: Mapping[str, Tensor],
+    *,
+    scaling: float,
+    rng: np.random.Generator,
+) -> Score:
+    names = {**public, **truth}
+    pairs = {n[:-2]: FactorNames(n, f"{n[:-2]}.B") for n in names if n.endswith(".A")}
+    arrays = [
+        {n: {**public, **state}[n].double().numpy() for pair in pairs.values() for n in pair}
+        for state in (truth, broadcast, guess)
+    ]
+    before = relative_error_of_products(arrays[0], arrays[1], pairs=pairs, scaling=scaling)
+    after = relative_error_of_products(arrays[0], arrays[2], pairs=pairs, scaling=scaling)
+    interval = after.interval(rng=rng)
+    return Score("product_error", interval.value, interval.low, interval.high, interval.n, control=before.value)

@@ -1,0 +1,143 @@
+import numpy as np
+import pytest
+
+from qlorabench.scoring.reconstruction import Sentences, judge_reconstruction
+from qlorabench.threats.claims import ClientTexts, ReconstructionClaim
+
+VOCABULARY = 60
+POPULAR = 1 / (np.arange(VOCABULARY) + 3)
+
+
+def sentences(count, seed, *, words=range(VOCABULARY)):
+    """Return ``count`` texts of eight tokens, some words far commoner than others."""
+    rng = np.random.default_rng(seed)
+    odds = POPULAR[: len(words)] / POPULAR[: len(words)].sum()
+    rows = [rng.choice(list(words), 8, p=odds) for _ in range(count)]
+    tokens = tuple(tuple((place, int(t)) for place, t in enumerate(row, 1)) for row in rows)
+    return Sentences(tokens, tuple(" ".join(f"w{t}" for t in row) for row in rows))
+
+
+def judge(claim, truths, controls, seed=0):
+    rows = judge_reconstruction(claim, truths, controls, rng=np.random.default_rng(seed))
+    assert [row.metric for row in rows if row.headline] == ["token_recall"]
+    return {row.metric: row for row in rows}
+
+
+def exact(client, truth):
+    return ClientTexts(client, frozenset(truth.distinct), frozenset(truth.placed), truth.texts)
+
+
+@pytest.fixture
+def apart():
+    """Return truths and controls of two clients whose words occur nowhere else."""
+    truths = [sentences(10, i, words=range(30 * i, 30 * i + 20)) for i in range(2)]
+    return truths, [sentences(10, 9, words=range(80, 100)) for _ in truths]
+
+
+def test_every_word_of_a_client_in_its_place_scores_one(apart):
+    truths, controls = apart
+    rows = judge(ReconstructionClaim((exact(1, truths[1]),)), truths, controls)
+    for metric in ("token_recall", "token_precision", "placed_precision", "placed_recall", "rouge1", "rouge2", "exact"):
+        assert rows[metric].value == 1.0, metric
+    assert rows["token_recall"].leakage == 1.0
+    assert rows["token_recall"].leakage_low == pytest.approx((0.05 / 2 / 2) ** (1 / 10))  # ten texts, two clients
+    assert rows["token_recall"].control == 0.0
+    assert rows["token_recall"].note.startswith("client 1 of 2, 10 texts")
+
+
+def test_claiming_every_word_there_is_leaks_nothing(apart):
+    truths, controls = apart
+    everything = ClientTexts(0, tokens=frozenset(range(200)))
+    found = judge(ReconstructionClaim((everything,)), truths, controls)["token_recall"]
+    assert (found.value, found.control) == (1.0, 1.0)
+    assert (found.leakage, found.leakage_low) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("claim", [ReconstructionClaim(()), ReconstructionClaim((ClientTexts(0, note="blind"),))])
+def test_claiming_nothing_recalls_nothing_and_has_no_precision(apart, claim):
+    rows = judge(claim, *apart)
+    assert (rows["token_recall"].value, rows["token_recall"].leakage) == (0.0, 0.0)
+    for metric in ("token_precision", "placed_precision", "rouge1", "rouge2", "exact"):
+        assert rows[metric].value is None, metric
+        assert rows[metric].note, metric
+
+
+def test_recall_is_the_mean_share_of_a_texts_distinct_words():
+    truth = Sentences((((1, 5), (2, 5), (3, 6)), ((1, 7), (2, 8), (3, 9), (4, 5))), ("", ""))
+    control = Sentences((((1, 5), (2, 11)), ((1, 12),)), ("", ""))
+    claim = ReconstructionClaim((ClientTexts(0, tokens=frozenset({5, 7})),))
+    found = judge(claim, [truth], [control])
+    assert found["token_recall"].value == pytest.approx((1 / 2 + 2 / 4) / 2)
+    assert found["token_recall"].control == pytest.approx((1 / 2 + 0) / 2)
+    assert found["token_recall"].leakage == pytest.approx((0.5 - 0.25) / (1 - 0.25))
+    assert found["token_precision"].value == 1.0
+    assert found["token_precision"].control == 0.5
+
+
+def test_a_word_in_the_wrong_place_is_a_word_and_no_place():
+    truth = Sentences((((1, 5), (2, 6)), ((1, 6), (2, 7))), ("", ""))
+    said = ClientTexts(0, tokens=frozenset({5}), placed=frozenset({(2, 5), (1, 6)}))
+    found = judge(ReconstructionClaim((said,)), [truth], [sentences(2, 0, words=range(20, 40))])
+    assert found["token_precision"].value == 1.0
+    assert found["placed_precision"].value == 0.5
+    assert found["placed_recall"].value == pytest.approx(1 / 4)
+
+
+def test_the_client_that_is_exposed_most_is_the_one_reported(apart):
+    truths, controls = apart
+    some = ClientTexts(0, tokens=frozenset(sorted(truths[0].distinct)[:3]))
+    found = judge(ReconstructionClaim((some, exact(1, truths[1]))), truths, controls)
+    assert "client 1 of 2" in found["token_recall"].note
+    other = judge(ReconstructionClaim((some,)), truths, controls)
+    assert "client 0 of 2" in other["token_recall"].note
+
+
+def test_the_words_of_one_client_claimed_of_another_do_not_count(apart):
+    truths, controls = apart
+    swapped = ClientTexts(0, tokens=frozenset(truths[1].distinct))
+    assert judge(ReconstructionClaim((swapped,)), truths, controls)["token_recall"].leakage == 0.0
+
+
+def test_more_clients_to_choose_from_make_a_wider_interval():
+    truth, control = sentences(20, 1), sentences(20, 2)
+    claim = ReconstructionClaim((ClientTexts(0, tokens=frozenset(range(0, 20, 2))),))
+    nobody = Sentences(truth.tokens, truth.texts)
+    one = judge(claim, [truth], [control])["token_recall"]
+    many = judge(claim, [truth] + [nobody] * 5, [control] * 6)["token_recall"]
+    assert "client 0" in many.note
+    assert many.low < one.low
+    assert many.high > one.high
+
+
+def test_popular_words_claimed_of_everybody_rarely_seem_to_leak():
+    """Under the null the worst of three clients excludes zero in at most some 2.5 % of cases."""
+    alarms = 0
+    for trial in range(12):
+        rng = np.random.default_rng(trial)
+        truths = [sentences(15, (trial, i)) for i in range(3)]
+        controls = [sentences(15, (trial, i, 7)) for i in range(3)]
+        guesses = (frozenset(rng.choice(30, 12, replace=False).tolist()) for _ in truths)
+        claim = ReconstructionClaim(tuple(ClientTexts(i, tokens=g) for i, g in enumerate(guesses)))
+        alarms += judge(claim, truths, controls)["token_recall"].leakage_low > 0
+    assert alarms <= 2  # of 12; more than two have a chance of 2 % even at a rate of 0.05
+
+
+def test_a_client_that_drew_nothing_is_scored_on_nothing(apart):
+    truths, controls = apart
+    empty = Sentences((), ())
+    rows = judge(ReconstructionClaim((exact(1, truths[1]),)), [empty, truths[1]], [empty, controls[1]])
+    assert "client 1" in rows["token_recall"].note
+
+
+def test_a_control_that_no_text_defines_is_not_zero():
+    truth = Sentences((((1, 5), (2, 6)),) * 2, ("w5 w6", "w5 w6"))
+    control = Sentences((((1, 7),),) * 2, ("w7", "w7"))
+    rows = judge(ReconstructionClaim((exact(0, truth),)), [truth], [control])
+    assert rows["rouge2"].value == 1.0
+    assert rows["rouge2"].control is None or np.isnan(rows["rouge2"].control)
+
+
+def test_a_recall_over_nothing_is_missing_and_not_zero():
+    empty = Sentences((), ())
+    rows = judge(ReconstructionClaim((ClientTexts(0),)), [empty], [empty])
+    assert rows["placed_recall"].value is None
