@@ -1,0 +1,77 @@
+"""What a view shows of the first adapted layer: the factor changes of each update, in units of their noise."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qlorabench.federation.facts import PublicFacts
+from qlorabench.federation.state import Role, State, TensorSpec
+from qlorabench.threats.view import Update, View
+
+from ._dictionary import Floats
+from ._noise import RELATIVE, codec_variances, privacy_variance, rounding_variances
+
+KEYS = frozenset({"key", "k_proj", "k_lin"})
+"""Names of key projections."""
+_PROJECTIONS = KEYS | {"query", "value", "q_proj", "v_proj", "q_lin", "v_lin"}
+
+
+def first_modules(facts: PublicFacts, *, width: int) -> list[str]:
+    """Return the adapted attention projections of layer 0: those that read the embeddings of ``width``."""
+    return [
+        spec.module
+        for spec in facts.full.only("A")
+        if spec.shape[1] == width and spec.module.rpartition(".")[2] in _PROJECTIONS and _layer(spec) == 0
+    ]
+
+
+def _layer(spec: TensorSpec) -> int | None:
+    number = re.search(r"(?:^|\.)(\d+)\.", spec.module)
+    return int(number[1]) if number and "cross" not in spec.module else None
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one update changed of one factor of one module."""
+
+    module: str
+    rows: Floats
+    """Rows of the change divided by the noise of their elements: (rank, d_in) of A, (d_out, rank) of B."""
+
+
+def client_changes(view: View, client: int, *, modules: list[str], role: Role) -> list[list[Change]]:
+    """Return for every update of ``client`` the changes of factor ``role`` that are finite and not zero."""
+    held = {message.round: message.state for message in view.broadcasts}
+    seen = [update for update in view.updates if update.client == client]
+    changes = [_changes(view.facts, u, held[u.round], modules=modules, role=role) for u in seen]
+    return [update for update in changes if update]
+
+
+def _changes(facts: PublicFacts, update: Update, held: State, *, modules: list[str], role: Role) -> list[Change]:
+    private = privacy_variance(facts, client=update.client, round=update.round)
+    coded = codec_variances(update, facts)
+    changes = []
+    for module in modules:
+        name = f"{module}.{role}"
+        change = update.state[name]
+        if bool(torch.isfinite(change).all()) and bool(change.any()):
+            training = _training_variances(held[name], change, steps=facts.training.local_steps, role=role)
+            noise = np.sqrt(training + private + coded.get(name, 0.0))
+            changes.append(Change(module, change.double().numpy() / noise[:, None]))
+    return changes
+
+
+def _training_variances(held: Tensor, change: Tensor, *, steps: int, role: Role) -> Floats:
+    """Return the variance of float32 training in each row, (rows,).
+
+    B starts at zero, where float32 is finest, and a row of it may be what is left of larger terms: its rows
+    share their mean.
+    """
+    rounding = rounding_variances(held, change, steps=steps)
+    variances: Floats = rounding + RELATIVE**2 * (change.double().numpy() ** 2).mean(1)
+    return np.full(len(variances), variances.mean()) if role == "B" else variances

@@ -1,0 +1,131 @@
+"""Reconstruction of words and sentences from the space that a client's updates span."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from qlorabench.federation.facts import PublicFacts
+from qlorabench.threats.attack import Attack, AttackConfig
+from qlorabench.threats.capabilities import Capability
+from qlorabench.threats.claims import ClientTexts, Goal, ReconstructionClaim
+from qlorabench.threats.view import View
+
+from ._dictionary import Dictionary, read_dictionary
+from ._evidence import Law
+from ._observed import client_changes, first_modules
+from ._reading import Bench, Pairs, Reading, read_frozen, read_trained
+
+
+class SpanConfig(AttackConfig):
+    """Thresholds, all set without the truth."""
+
+    decoy_share: float = Field(
+        default=0.3, gt=0, lt=1, description="a word is claimed below this share of the best decoy's residual"
+    )
+    false_alarm: float = Field(default=1e-6, gt=0, lt=1, description="false claims expected of a client by chance")
+    place_score: float = Field(
+        default=0.18, gt=0, le=1, description="share of a word's power above which a position is claimed"
+    )
+    place_iterations: int = Field(
+        default=100, ge=1, le=10_000, description="steps of the sparse fit of words to positions"
+    )
+    max_positions: int | None = Field(
+        default=None, ge=1, le=4096, description="positions looked at; the task's text length if absent"
+    )
+
+
+class Span(Attack[SpanConfig]):
+    """DAGER's span check, carried to LoRA factors, to frozen A, and over rounds.
+
+    A row of the gradient of a weight is a combination of the layer's inputs, and those of the first adapted
+    layer are LayerNorm(token + position), which no adapter changes: whatever lies in the span of the rows was
+    said. DAGER tests one gradient, of a full weight or of A at rank 256 with fewer tokens than that, against
+    thresholds set by hand. Here:
+
+    - trained A: the rows of dA of all rounds count together, so that the limit is not rank but width. Positions
+      and the LayerNorm's bias join the basis, which makes the test of a word free of its position. Positions
+      follow from the marginals of words and places over the rows, if the words found explain the rows; an update
+      of fewer tokens than rows is also read alone, word by word in place.
+    - frozen A: dB shows A x alone, in R^rank, and rounds do not add up. Each update is tested alone, modules
+      give joint evidence, and the direction that softmax hides in the keys is put back.
+    - a claim must be much closer than the closest of as many decoys, shuffled words that no one wrote.
+    - rows are divided by their noise (float32, codec, DP-SGD, all public) and only directions above the edge
+      of pure noise count: under strong noise the attack says that it sees nothing.
+
+    Words at wrong positions are the main error. Texts longer than ``max_positions`` tokens are read up to there.
+    """
+
+    name: ClassVar[str] = "span"
+    goal: ClassVar[Goal] = Goal.RECONSTRUCTION
+    Config: ClassVar[type[AttackConfig]] = SpanConfig
+    requires: ClassVar[frozenset[Capability]] = frozenset({Capability.OTHERS_UPDATES, Capability.BROADCASTS})
+    paper: ClassVar[str] = "Petrov et al., DAGER: Exact Gradient Inversion for Large Language Models, NeurIPS 2024"
+
+    def blind(self, facts: PublicFacts) -> str | None:
+        """Return that an adaptive optimizer hides the span; all else shows in the updates alone."""
+        if facts.training.optimizer.kind == "adamw":
+            return "AdamW rescales every element of the update, so its rows leave the span of the inputs"
+        return None
+
+    def run(self, view: View, rng: np.random.Generator) -> ReconstructionClaim:
+        """Return the words of every client outside the seat, their places, and sentences that stood alone."""
+        encoder = view.lab.model.encoder.get_base_model()
+        positions = self.config.max_positions or view.facts.max_length
+        dictionary = read_dictionary(encoder, positions=positions)
+        if dictionary is None:
+            return ReconstructionClaim((), note="the embeddings are not words plus positions under a LayerNorm")
+        modules = first_modules(view.facts, width=dictionary.words.shape[1])
+        if not modules:
+            return ReconstructionClaim((), note="no adapter reads the embeddings")
+        bench = self._bench(view, dictionary, rng)
+        clients = range(view.colluders, view.facts.clients)
+        read = [(client, _read(bench, view, client, modules)) for client in clients]
+        texts = tuple(_texts(client, reading, view.lab.tokenizer) for client, reading in read)
+        return ReconstructionClaim(texts, note=f"{len(modules)} modules of layer 0, {len(dictionary.places)} positions")
+
+    def _bench(self, view: View, dictionary: Dictionary, rng: np.random.Generator) -> Bench:
+        first = getattr(view.lab.tokenizer, "cls_token_id", None)
+        return Bench(
+            dictionary,
+            dictionary.decoy(rng.permutation(dictionary.words.shape[1])),
+            None if first is None else int(first),
+            Law(self.config.decoy_share, self.config.false_alarm),
+            self.config.place_iterations,
+            self.config.place_score,
+        )
+
+
+def _read(bench: Bench, view: View, client: int, modules: list[str]) -> Reading:
+    travelling = set(view.facts.travelling.names)
+    if any(f"{module}.A" in travelling for module in modules):
+        return read_trained(bench, client_changes(view, client, modules=modules, role="A"))
+    if any(f"{module}.B" in travelling for module in modules):
+        factors = {module: view.lab.start[f"{module}.A"].double().numpy() for module in modules}
+        changes = client_changes(view, client, modules=modules, role="B")
+        return read_frozen(bench, changes, factors=factors)
+    return Reading(note="no factor of layer 0 travels")
+
+
+def _texts(client: int, reading: Reading, tokenizer: Any) -> ClientTexts:
+    special = frozenset(int(token) for token in tokenizer.all_special_ids)
+    sentences = [_sentence(pairs, tokenizer) for pairs in (*reading.updates, reading.places)]
+    return ClientTexts(
+        client,
+        tokens=reading.words - special,
+        placed=frozenset((place, token) for token, place in reading.places if token not in special),
+        texts=tuple(dict.fromkeys(text for text in sentences if text)),
+        note=reading.note,
+    )
+
+
+def _sentence(pairs: Pairs, tokenizer: Any) -> str:
+    """Return the text that ``pairs`` spell if they are one sentence, from the first to the last token; else ""."""
+    tokens = [token for token, _ in sorted(pairs, key=lambda pair: pair[1])]
+    ends = (getattr(tokenizer, "cls_token_id", None), getattr(tokenizer, "sep_token_id", None))
+    one_each = sorted(place for _, place in pairs) == list(range(len(pairs)))
+    if not tokens or not one_each or (tokens[0], tokens[-1]) != ends:
+        return ""
+    return str(tokenizer.decode(tokens, skip_special_tokens=True)).strip()
