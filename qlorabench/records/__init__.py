@@ -1,0 +1,1 @@
+"""Records: one flat row a measurement, in an append-only journal; leaderboards are functions of it."""

@@ -1,0 +1,93 @@
+"""What a leaderboard holds: a row for each system of a task, in each place a number or why there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+State = Literal["measured", "not validated", "unsupported", "failed", "timeout", "unscored", "not run"]
+"""What became of a cell; ``unscored``: it ended well, but its number is missing."""
+
+GOALS = ("reconstruction", "membership", "adapter")
+"""What attacks are after, in the order of the columns."""
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One number of a system, over its seeds."""
+
+    state: State
+    """``measured`` only where every seed was; no mean is taken over the seeds that are left."""
+    value: float | None = None
+    """Mean over seeds; of epsilon the largest, for it is a guarantee."""
+    low: float | None = None
+    """Lowest end of the seeds' intervals; where rows have none, the smallest value of several seeds."""
+    high: float | None = None
+    control: float | None = None
+    """Accuracy: the better of majority class and bare backbone, mean over seeds."""
+    learned: bool | None = None
+    """Accuracy: whether it is above the control with every seed."""
+    lost_seeds: int = 0
+    """Seeds without a number."""
+    reasons: tuple[str, ...] = ()
+    """Why numbers are missing."""
+
+
+@dataclass(frozen=True)
+class Leak:
+    """The worst that any attack from any seat did to a system towards one goal."""
+
+    state: State
+    """``measured`` where a number is shown; the cells without one are counted in ``cells``."""
+    value: float | None = None
+    """Leakage, the advantage over the negative control. Mean over seeds; where a seed of the attack gave no
+    evidence, the worst of the other seeds instead, for a mean over survivors would hide it."""
+    low: float | None = None
+    """Lowest end of the seeds' intervals."""
+    high: float | None = None
+    attack: str | None = None
+    threat: str | None = None
+    metric: str | None = None
+    validated: bool | None = None
+    """Whether the attack succeeded on the undefended twin with every seed."""
+    cells: Mapping[State, int] | None = None
+    """Cells (one attack, one seat, one seed) in each state."""
+    note: str = ""
+    reasons: tuple[str, ...] = ()
+    """Why cells are unsupported, failed, timed out or unscored, each reason once."""
+
+
+@dataclass(frozen=True)
+class BoardRow:
+    """One system of one task."""
+
+    system: str
+    accuracy_server: Quantity
+    """Accuracy of the adapter that the server holds."""
+    accuracy_client: Quantity
+    """Accuracy of the adapter that a client holds."""
+    bytes_down_client_round: Quantity
+    bytes_up_client_round: Quantity
+    bytes_total: Quantity
+    epsilon: Quantity
+    """Largest epsilon of a client; without a value where no differential privacy is accounted."""
+    leaks: Mapping[str, Leak]
+    """By goal."""
+
+
+@dataclass(frozen=True)
+class TaskBoard:
+    """The systems of one task of one suite, in the order of the journal."""
+
+    suite: str
+    task: str
+    seeds: tuple[int, ...]
+    rows: tuple[BoardRow, ...]
+
+
+@dataclass(frozen=True)
+class Board:
+    """A leaderboard, a part for each suite and task."""
+
+    tasks: tuple[TaskBoard, ...]

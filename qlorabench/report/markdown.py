@@ -1,0 +1,78 @@
+"""Leaderboards as GitHub markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from qlorabench.records.board import GOALS, Board, BoardRow, TaskBoard
+from qlorabench.records.record import Record
+from qlorabench.report._text import (
+    LEGEND,
+    NOTHING,
+    accuracy_lines,
+    by_task,
+    bytes_text,
+    detail_lines,
+    epsilon_text,
+    leak_lines,
+    reasons,
+    title,
+)
+
+_HEADINGS = ("system", "accuracy, server", "accuracy, client", "down / round", "up / round", "total", "epsilon")
+_DETAILS = ("system, attack, seat", "metric", "value", "n", "leakage", "note")
+
+
+def board_markdown(board: Board) -> str:
+    """Return a table for each suite and task, with the legend at the end."""
+    if not board.tasks:
+        return f"{NOTHING}\n"
+    parts = [f"### {_escape(title(task))}\n\n{_task(task)}" for task in board.tasks]
+    missing = "".join(f"- {_escape(line)}\n" for line in reasons(board))
+    legend = "".join(f"- {line}\n" for line in LEGEND)
+    return "\n".join(filter(None, (*parts, missing, legend)))
+
+
+def details_markdown(records: Iterable[Record]) -> str:
+    """Return a table of leakage rows for each suite and task."""
+    parts = [
+        f"### {_escape(heading)}\n\n" + _table(_DETAILS, [_detail(row) for row in rows])
+        for heading, rows in by_task(records).items()
+    ]
+    return "\n".join(parts) or f"{NOTHING}\n"
+
+
+def _task(task: TaskBoard) -> str:
+    headings = (*_HEADINGS, *(f"leakage: {goal}" for goal in GOALS))
+    return _table(headings, [_places(row, seeds=len(task.seeds)) for row in task.rows])
+
+
+def _places(row: BoardRow, *, seeds: int) -> list[Sequence[str]]:
+    return [
+        [row.system],
+        accuracy_lines(row.accuracy_server, seeds=seeds),
+        accuracy_lines(row.accuracy_client, seeds=seeds),
+        [bytes_text(row.bytes_down_client_round, seeds=seeds)],
+        [bytes_text(row.bytes_up_client_round, seeds=seeds)],
+        [bytes_text(row.bytes_total, seeds=seeds)],
+        [epsilon_text(row.epsilon, seeds=seeds)],
+        *(leak_lines(row.leaks[goal]) for goal in GOALS),
+    ]
+
+
+def _detail(record: Record) -> list[Sequence[str]]:
+    return [*detail_lines(record), [" ".join(record.note.split())]]
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[Sequence[str]]]) -> str:
+    """Return a table whose places are lists of lines."""
+    body = [[("<br>".join(map(_escape, lines))) for lines in row] for row in rows]
+    lines = [headings, ["---"] * len(headings), *body]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _escape(text: str) -> str:
+    """Keep what a plug-in or a note says from being read as markup."""
+    for mark in "\\`*_|<>":
+        text = text.replace(mark, f"\\{mark}")
+    return text

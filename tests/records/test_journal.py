@@ -1,0 +1,171 @@
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qlorabench.errors import UserError
+from qlorabench.records.journal import Journal, latest
+from qlorabench.records.record import Record
+from tests.records.rows import leak, lost, record
+
+BLOCKS = [
+    [record(), record(metric="accuracy_client"), record(metric="epsilon", value=None)],
+    [record(kind="bandwidth", metric="bytes_total", value=12.0, note='naïve "quoted"\nnote')],
+    [leak(0.4, 0.1, 0.6), leak(0.2, 0.0, 0.5, metric="tpr_at_1pct_fpr", headline=False)],
+    [lost("failed", attack="span")],
+]
+
+
+def write(path, blocks=BLOCKS):
+    journal = Journal(path)
+    for block in blocks:
+        journal.append(block)
+    return journal
+
+
+def test_what_was_appended_is_read(tmp_path):
+    journal = write(tmp_path / "deep" / "records.jsonl")
+    assert journal.read() == [row for block in BLOCKS for row in block]
+
+
+def test_rows_are_flat_objects_with_the_fields_of_a_record(tmp_path):
+    lines = write(tmp_path / "j").path.read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert [row.pop("rows_left") for row in rows] == [2, 1, 0, 0, 1, 0, 0]
+    assert rows == [row.to_json() for block in BLOCKS for row in block]
+
+
+def test_no_file_is_an_empty_journal(tmp_path):
+    journal = Journal(tmp_path / "none")
+    assert (journal.read(), journal.finished_keys(), journal.recover()) == ([], set(), 0)
+    assert not journal.path.exists()
+
+
+def test_every_cut_leaves_whole_blocks_and_resumes_to_the_same_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.fsync", lambda _: None)
+    whole = write(tmp_path / "whole").path.read_bytes()
+    ends = [0]
+    for i in range(len(BLOCKS)):
+        ends.append(len(write(tmp_path / f"{i}", BLOCKS[: i + 1]).path.read_bytes()))
+    for cut in range(len(whole) + 1):
+        journal = Journal(tmp_path / "cut")
+        journal.path.write_bytes(whole[:cut])
+        kept = max(i for i, end in enumerate(ends) if end <= cut)
+        assert journal.read() == [row for block in BLOCKS[:kept] for row in block]
+        assert journal.path.stat().st_size == cut, "reading leaves the file alone"
+        assert journal.recover() == cut - ends[kept]
+        assert journal.path.read_bytes() == whole[: ends[kept]]
+        assert journal.recover() == 0
+    line_ends = [i + 1 for i, byte in enumerate(whole) if byte == ord("\n")]
+    for cut in {*line_ends, *range(0, len(whole), 97)}:
+        journal.path.write_bytes(whole[:cut])
+        done = {row.key for row in journal.read()}
+        for block in BLOCKS:
+            if block[0].key not in done:
+                journal.append(block)
+        assert journal.path.read_bytes() == whole
+
+
+@settings(max_examples=40, deadline=None)
+@given(sizes=st.lists(st.integers(1, 4), min_size=1, max_size=5), data=st.data())
+def test_appending_after_any_cut_recovers_first(tmp_path_factory, sizes, data):
+    path = tmp_path_factory.mktemp("j") / "records.jsonl"
+    blocks = [[record(seed=i, metric=f"m{j}") for j in range(size)] for i, size in enumerate(sizes)]
+    whole = write(path, blocks).path.read_bytes()
+    path.write_bytes(whole[: data.draw(st.integers(0, len(whole)))])
+    kept = Journal(path).read()
+    Journal(path).append([record(seed=99)])
+    assert Journal(path).read() == [*kept, record(seed=99)]
+
+
+def test_finished_are_ok_and_unsupported_by_their_last_try(tmp_path):
+    again = lost("failed", attack="again")
+    spoilt = lost("timeout", attack="spoilt")
+    blocks = [
+        [record()],
+        [lost("unsupported", attack="blind")],
+        [lost("failed", attack="broken")],
+        [again],
+        [leak(0.1, attack="again")],
+        [leak(0.1, attack="spoilt")],
+        [spoilt],
+    ]
+    finished = write(tmp_path / "j", blocks).finished_keys()
+    assert finished == {record().key, blocks[1][0].key, again.key}
+
+
+@pytest.mark.parametrize(
+    ("damage", "line", "says"),
+    [
+        (lambda lines: [lines[0], "{nonsense", *lines[2:]], 2, "not a JSON object"),
+        (lambda lines: [lines[0], "[1]", *lines[2:]], 2, "not a JSON object"),
+        (lambda lines: [lines[0].replace('"ok"', '"fine"'), *lines[1:]], 1, "status"),
+        (lambda lines: [lines[0].replace('"task"', '"tsak"'), *lines[1:]], 1, "task, tsak"),
+        (lambda lines: [lines[0].replace("0.8", '"much"'), *lines[1:]], 1, "value"),
+        (lambda lines: [lines[0].replace('"rows_left":2', '"rows_left":-1'), *lines[1:]], 1, "rows_left"),
+        (lambda lines: [lines[0].replace(',"rows_left":2', ""), *lines[1:]], 1, "rows_left"),
+        (lambda lines: lines[:1] + lines[2:], 2, "not complete"),
+        (lambda lines: lines[:2] + lines[3:], 3, "not complete"),
+    ],
+)
+def test_damage_in_the_middle_names_file_and_line_and_mend(tmp_path, damage, line, says):
+    journal = write(tmp_path / "records.jsonl")
+    lines = journal.path.read_text().splitlines()
+    journal.path.write_text("\n".join(damage(lines)) + "\n")
+    with pytest.raises(UserError, match=rf"records\.jsonl, line {line}: .*{says}.*delete every line"):
+        journal.read()
+
+
+def test_deleting_the_lines_of_a_cell_mends(tmp_path):
+    journal = write(tmp_path / "j")
+    key = BLOCKS[0][0].key
+    lines = [line for line in journal.path.read_text().splitlines(True) if key not in line]
+    journal.path.write_text("".join(lines))
+    assert key not in journal.finished_keys()
+    journal.append(BLOCKS[0])
+    assert key in journal.finished_keys()
+
+
+@pytest.mark.parametrize(
+    "block",
+    [[], [record(), record(seed=1, metric="b")], [record(), record(metric="b", status="failed")], [record(), record()]],
+)
+def test_a_block_is_one_try_of_one_cell(tmp_path, block):
+    journal = Journal(tmp_path / "j")
+    with pytest.raises(ValueError, match="block"):
+        journal.append(block)
+    assert not journal.path.exists()
+
+
+def test_numbers_that_json_has_not_are_missing_with_the_reason(tmp_path):
+    row = record(value=float("inf"), low=float("nan"), note="no noise")
+    assert write(tmp_path / "j", [[row]]).read() == [
+        record(value=None, low=None, note="no noise; value is inf; low is nan")
+    ]
+
+
+def test_latest_is_the_last_try_at_the_place_of_the_first():
+    first, other, second = lost("failed"), record(), leak(0.2)
+    assert latest([first, other, second]) == [second, other]
+    assert latest([first, lost("failed", note="again"), other]) == [lost("failed", note="again"), other]
+
+
+def test_latest_of_a_former_configuration_is_gone():
+    old = [leak(0.2, key="old"), leak(0.1, key="old", metric="advantage")]
+    new = [leak(0.3, key="new")]
+    assert latest(old + new) == new
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["ok", "failed"]), st.integers(0, 9)), max_size=12))
+def test_latest_agrees_with_a_naive_loop(tries):
+    blocks = [
+        [replace(record(seed=seed, metric=m), status=status, value=float(value)) for m in ("a", "b")]
+        for seed, status, value in tries
+    ]
+    order = list(dict.fromkeys(seed for seed, _, _ in tries))
+    naive: list[Record] = []
+    for seed in order:
+        naive += [block for block in blocks if block[0].seed == seed][-1]
+    assert latest(row for block in blocks for row in block) == naive
