@@ -1,0 +1,100 @@
+"""The verbs: check, run, ls, leaderboard. Everything heavy is imported inside a verb."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qlorabench.errors import UserError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Attack federated LoRA fine-tuning: quantized broadcasts, frozen factors, DP-SGD.\n\n"
+    "Examples:\n\n"
+    "  qlorabench run quickstart\n\n"
+    "  qlorabench check my-suite.yaml\n\n"
+    "  qlorabench leaderboard runs/quickstart --format markdown",
+)
+
+SuiteArgument = Annotated[str, typer.Argument(metavar="SUITE", help="a suite file, or the name of one that ships")]
+
+
+class Listing(StrEnum):
+    """What ``ls`` can list."""
+
+    ATTACKS = "attacks"
+    DEFENSES = "defenses"
+    THREATS = "threats"
+    TASKS = "tasks"
+    SUITES = "suites"
+
+
+class Format(StrEnum):
+    """How ``leaderboard`` writes."""
+
+    TABLE = "table"
+    MARKDOWN = "markdown"
+    CSV = "csv"
+    JSON = "json"
+
+
+def run() -> None:
+    """Run the application; exit code 2 and one message for what a reader can mend, 130 for an interrupt."""
+    try:
+        app()
+    except UserError as error:
+        print(f"qlorabench: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("qlorabench: interrupted; the same command resumes", file=sys.stderr)
+        sys.exit(130)
+
+
+@app.command()
+def check(suite: SuiteArgument) -> None:
+    """Say every problem of a suite at once; else print its matrix and what would be trained."""
+    from qlorabench.cli.check import print_plan
+
+    print_plan(suite)
+
+
+@app.command(name="run")
+def run_suite(
+    suite: SuiteArgument,
+    out: Annotated[Path | None, typer.Option(help="folder to write to [default: runs/<suite>]")] = None,
+    only: Annotated[
+        str | None, typer.Option(metavar="PATTERN", help="cells whose path matches, as in '*/server/*'")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="processes [default: one for each core]")] = None,
+) -> None:
+    """Train what has to be trained, attack it, and write records; the same command resumes."""
+    from qlorabench.cli.run import run_and_report
+
+    raise typer.Exit(run_and_report(suite, out=out, only=only, workers=workers))
+
+
+@app.command(name="ls")
+def list_known(what: Annotated[Listing, typer.Argument(help="what to list")]) -> None:
+    """List what there is, with a card for each threat model."""
+    from qlorabench.cli.ls import print_listing
+
+    print_listing(what.value)
+
+
+@app.command()
+def leaderboard(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="folders with a records.jsonl")],
+    format: Annotated[Format, typer.Option(help="how to write it")] = Format.TABLE,
+    details: Annotated[bool, typer.Option(help="list every leakage row behind the table")] = False,
+) -> None:
+    """Build the leaderboard from the journals of one or more runs."""
+    from qlorabench.cli.board import print_board
+
+    print_board(folders, format=format.value, details=details)

@@ -1,0 +1,59 @@
+"""``qlorabench check``: the plan of a suite, as it would be run."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from qlorabench.suite.loading import find_suite, load_suite
+from qlorabench.suite.plan import Plan, make_plan
+from qlorabench.suite.resolve import ResolvedSuite
+
+
+def print_plan(name: str) -> None:
+    """Print federations, cells and misfits of a suite; raises SuiteError where it has problems."""
+    from rich.console import Console
+
+    path = find_suite(name)
+    suite = load_suite(path)
+    plan = make_plan(suite)
+    console = Console(highlight=False)
+    console.print(f"{path}: no problems\n")
+    _print_federations(console, suite, plan)
+    _print_matrix(console, suite, plan)
+    for cell in plan.cells:
+        if cell.blind:
+            console.print(f"no signal     {cell.label}: {cell.blind}")
+
+
+def _print_federations(console: object, suite: ResolvedSuite, plan: Plan) -> None:
+    from rich.table import Table
+
+    table = Table(
+        "task",
+        "system",
+        "seed",
+        "defenses",
+        "trains",
+        title=f"{len(plan.federations)} federations to train",
+        title_justify="left",
+    )
+    for task, system, seed in plan.federations:
+        training = system.task.training
+        draws = sum(max(1, min(training.batch_size, n // 4)) for n in system.task.sizes)
+        amount = f"{training.rounds * training.local_steps * draws:,} examples"
+        table.add_row(task, system.name, str(seed), ", ".join(n for n, _ in system.defenses) or "none", amount)
+    console.print(table)  # type: ignore[attr-defined]
+
+
+def _print_matrix(console: object, suite: ResolvedSuite, plan: Plan) -> None:
+    from rich.table import Table
+
+    counts = Counter((c.threat.label, c.attack.label) for c in plan.cells if c.threat and c.attack)
+    reasons = {(threat, attack): reason for threat, attack, reason in plan.misfits}
+    table = Table("threat", *(a.label for a in suite.attacks), title=f"{len(plan.cells)} cells", title_justify="left")
+    for threat in suite.threats:
+        row = [
+            reasons.get(pair) or f"{counts[pair]} cells" for a in suite.attacks for pair in [(threat.label, a.label)]
+        ]
+        table.add_row(threat.label, *row)
+    console.print(table)  # type: ignore[attr-defined]

@@ -1,0 +1,57 @@
+"""``qlorabench ls``: what is installed."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from textwrap import fill
+from typing import Any
+
+from qlorabench.plugins import Group, registry
+
+
+def print_listing(what: str) -> None:
+    """Print the known attacks, defenses, threat models, tasks or suites."""
+    if what == "threats":
+        _print_threats()
+    elif what == "suites":
+        _print_suites()
+    else:
+        _print_plugins(what)  # type: ignore[arg-type]
+
+
+def _print_threats() -> None:
+    from qlorabench.threats.models import presets
+
+    for model in presets():
+        print(model.name + (" (k: number of colluders)" if model.name == "colluding-clients" else ""))
+        for line in model.card().splitlines():
+            print(fill(line, 98, initial_indent="  ", subsequent_indent=" " * 15))
+        print()
+
+
+def _print_suites() -> None:
+    import yaml
+
+    for file in sorted(files("qlorabench.suites").iterdir(), key=lambda f: f.name):
+        if file.name.endswith(".yaml"):
+            print(f"{file.name.removesuffix('.yaml'):24} {yaml.safe_load(file.read_text()).get('description', '')}")
+
+
+def _print_plugins(group: Group) -> None:
+    found = registry(group)
+    for name in found.names():
+        cls: Any = found.load(name)
+        print(name)
+        print(fill(_summary(cls), 98, initial_indent="  ", subsequent_indent="  "))
+        print(f"  from {found.origin(name)}")
+        config = cls if group == "tasks" else cls.Config
+        for field, info in config.model_fields.items():
+            default = "required" if info.is_required() else f"default {info.default!r}"
+            print(fill(f"    {field:20} {info.description or ''} ({default})", 98, subsequent_indent=" " * 25))
+        print()
+
+
+def _summary(cls: Any) -> str:
+    first: str = (getattr(cls, "description", "") or cls.__doc__ or "").strip().splitlines()[0]
+    paper = getattr(cls, "paper", "")
+    return f"{first} [{paper}]" if paper else first

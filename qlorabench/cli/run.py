@@ -1,0 +1,32 @@
+"""``qlorabench run``: executes a plan and shows the leaderboard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qlorabench.engines.run import Run, check_out, default_workers
+from qlorabench.engines.watch import RichWatch
+from qlorabench.records.manifest import write_manifest
+from qlorabench.suite.loading import find_suite, load_suite
+from qlorabench.suite.plan import make_plan
+
+
+def run_and_report(name: str, *, out: Path | None, only: str | None, workers: int | None) -> int:
+    """Run a suite and print its leaderboard; return the exit code: 1 where a cell failed or timed out."""
+    from rich.console import Console
+
+    from qlorabench.cli.board import print_board
+
+    path = find_suite(name)
+    suite = load_suite(path)
+    folder = out or Path("runs") / suite.config.name
+    check_out(folder)
+    console = Console(highlight=False)
+    console.print(f"{suite.config.name}: {path} -> {folder}")
+    with RichWatch(console) as watch:
+        run = Run(suite, make_plan(suite), folder, workers or default_workers(), watch, only)
+        run.execute(before=lambda r: write_manifest(folder, suite=path, run_facts=r.facts))
+    print_board([folder], format="table", details=False)
+    if run.failures:
+        console.print(f"{run.failures} cells failed or timed out; the same command tries them again")
+    return 1 if run.failures else 0

@@ -1,0 +1,199 @@
+"""Jobs that measure: utility of a system, and one attack from one seat, judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qlorabench.errors import UserError
+from qlorabench.federation.bench import Bench, SystemSpec
+from qlorabench.federation.protocol import Protocol
+from qlorabench.federation.state import State
+from qlorabench.federation.transcript import FederationStore, Transcript
+from qlorabench.plugins import registry
+from qlorabench.scoring.intervals import bootstrap, clopper_pearson
+from qlorabench.scoring.reconstruction import Sentences, judge_reconstruction
+from qlorabench.scoring.score import Score, from_interval
+from qlorabench.scoring.verdicts import judge_adapter, judge_membership
+from qlorabench.seeding import Seed
+from qlorabench.tasks.task import PreparedTask
+from qlorabench.threats.claims import AdapterClaim, Claim, MembershipClaim, ReconstructionClaim
+from qlorabench.threats.lab import Lab
+from qlorabench.threats.models import ThreatModel
+from qlorabench.threats.observe import Challenge, draw_challenge, observe
+
+
+@dataclass(frozen=True)
+class AttackSpec:
+    """One attack from one seat, as a job."""
+
+    threat: ThreatModel
+    name: str
+    """Name of the plug-in."""
+    label: str
+    config: dict[str, Any]
+    candidates: int
+    """Most members (and as many non-members) in the membership game."""
+    insiders: int
+    """Clients that sit in any seat of the suite. Their rows are nobody's candidates: all seats get the same ones."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What the judge of one trained federation has at hand; attacks see none of it but the lab."""
+
+    task: PreparedTask
+    protocol: Protocol
+    store: FederationStore
+    lab: Lab
+
+    @property
+    def final_server(self) -> State:
+        """The server's travelling tensors after the last round, in full precision."""
+        return self.store.secrets.server_adapter(self.protocol.facts.training.rounds)
+
+    @property
+    def final_broadcast(self) -> State:
+        """The same as every receiver of the last broadcast decodes them."""
+        last = self.store.transcript.messages[-1]
+        return self.protocol.decode_broadcast(self.store.transcript.data(last), round=last.round)
+
+    def correct(self, state: State) -> np.ndarray:
+        """Return which test rows are classified rightly, (rows,), as 0 and 1."""
+        test = self.task.encoded.take(self.task.test)
+        right: np.ndarray = self.lab.logits(state, test).argmax(1) == test.labels
+        return right.astype(float)
+
+
+def trained_scene(bench: Bench, spec: SystemSpec, out: Path) -> Scene:
+    """Return the scene of a federation that was trained into ``out``; raises UserError where it is damaged."""
+    store = FederationStore(out, spec.key)
+    defenses = spec.build_defenses()
+    protocol = Protocol(store.transcript.facts, defenses)
+    lab = Lab(bench.model(spec), bench.backbone.tokenizer, bench.start(spec, defenses), bench.memo)
+    return Scene(bench.tasks[spec.seed], protocol, store, lab)
+
+
+def measure_utility(bench: Bench, spec: SystemSpec, out: Path) -> list[Score]:
+    """Job: accuracy of the server's adapter and of what clients hold, against what needs no training."""
+    scene = trained_scene(bench, spec, out)
+    bare = float(scene.correct(scene.lab.bare).mean())
+    control = max(bare, scene.task.majority)
+    rows = [
+        replace(_accuracy("accuracy_server", scene.correct(scene.final_server)), control=control, headline=True),
+        replace(_accuracy("accuracy_client", scene.correct(scene.final_broadcast)), control=control, headline=True),
+        _accuracy("accuracy_backbone", scene.correct(scene.lab.bare)),
+        Score("accuracy_majority", scene.task.majority, n=len(scene.task.test)),
+    ]
+    return rows + _epsilon(scene)
+
+
+def _accuracy(metric: str, correct: np.ndarray) -> Score:
+    return from_interval(metric, clopper_pearson(int(correct.sum()), len(correct)))
+
+
+def _epsilon(scene: Scene) -> list[Score]:
+    facts = [d.facts for d in scene.protocol.facts.defenses if "clients" in d.facts and "delta" in d.facts]
+    clients = [client["epsilon"] for f in facts for client in f["clients"]]
+    if not clients:
+        return []
+    note = f"largest of {len(clients)} clients, sample level, delta {facts[0]['delta']:g}"
+    return [Score("epsilon", float(max(clients)), n=len(clients), note=note)]
+
+
+def measure_bandwidth(transcript: Transcript) -> list[Score]:
+    """Return bytes a client receives and sends in a round (means over rounds), and all bytes together."""
+    facts = transcript.facts
+    down, up = (np.array([m.bytes for m in transcript.select(d)], float) for d in ("down", "up"))
+    total = down.sum() * facts.clients + up.sum()
+    return [
+        Score(
+            "bytes_down_client_round",
+            float(down.mean()),
+            float(down.min()),
+            float(down.max()),
+            len(down),
+            headline=True,
+        ),
+        Score("bytes_up_client_round", float(up.mean()), float(up.min()), float(up.max()), len(up), headline=True),
+        Score("bytes_total", float(total), n=len(down) * facts.clients + len(up), headline=True),
+    ]
+
+
+def measure_leakage(bench: Bench, spec: SystemSpec, out: Path, attack: AttackSpec) -> list[Score]:
+    """Job: run one attack on what its seat observes, and judge what it claims."""
+    scene = trained_scene(bench, spec, out)
+    seed = Seed(spec.seed, ("attack", attack.threat.label, attack.label))
+    challenge = draw_challenge(
+        scene.task,
+        insiders=attack.insiders,
+        most=attack.candidates,
+        seed=Seed(spec.seed, ("challenge",)),
+    )
+    by_examples = spec.task.training.weighting == "examples"
+    scene.lab.mount({})  # the model is the worker's: nothing may be left in it of what the last job looked at
+    view = observe(
+        attack.threat,
+        scene.store.transcript,
+        scene.store.secrets,
+        protocol=scene.protocol,
+        task=scene.task,
+        lab=scene.lab,
+        challenge=challenge,
+        weights=[float(n) if by_examples else 1.0 for n in scene.protocol.facts.client_rows],
+    )
+    cls: Any = registry("attacks", base=spec.base).load(attack.name)
+    claim: Claim = cls(cls.Config.model_validate(attack.config)).run(view, seed.child("run").numpy())
+    return _judge(scene, claim, challenge, seed.child("judge"))
+
+
+def _judge(scene: Scene, claim: Claim, challenge: Challenge, seed: Seed) -> list[Score]:
+    rng = seed.numpy()
+    if isinstance(claim, MembershipClaim):
+        return judge_membership(claim, challenge.members, rng=rng)
+    if isinstance(claim, AdapterClaim):
+        return _judge_adapter(scene, claim, rng)
+    if isinstance(claim, ReconstructionClaim):
+        truths = [_trained_on(scene, client) for client in range(scene.protocol.facts.clients)]
+        controls = [_held_out(scene, len(t.texts), seed.child("control", i)) for i, t in enumerate(truths)]
+        return judge_reconstruction(claim, truths, controls, rng=rng)
+    raise UserError(f"an attack claimed a {type(claim).__name__}; a claim is one of those in qlorabench.threats.claims")
+
+
+def _judge_adapter(scene: Scene, claim: AdapterClaim, rng: np.random.Generator) -> list[Score]:
+    server, held = scene.final_server, scene.final_broadcast
+    gains = scene.correct(server) - scene.correct(held)
+    gap = from_interval("utility_gap", bootstrap(gains, lambda g: float(g.mean()), rng=rng))
+    recovered = _accuracy("accuracy_recovered", scene.correct(dict(claim.state)))
+    rows = judge_adapter(
+        claim,
+        truth=server,
+        broadcast=held,
+        public=scene.lab.start,
+        scaling=scene.lab.model.scaling,
+        gap=gap,
+        rng=rng,
+    )
+    return [*rows, replace(recovered, control=float(scene.correct(held).mean()))]
+
+
+def _trained_on(scene: Scene, client: int) -> Sentences:
+    """Return the sentences that ``client`` drew in any round."""
+    drawn = {row for round in scene.store.secrets.batches(client) for step in round for row in step}
+    return _sentences(scene, np.array(sorted(drawn), dtype=np.int64))
+
+
+def _held_out(scene: Scene, count: int, seed: Seed) -> Sentences:
+    count = min(count, len(scene.task.holdout))
+    return _sentences(scene, seed.numpy().choice(scene.task.holdout, count, replace=False))
+
+
+def _sentences(scene: Scene, rows: np.ndarray) -> Sentences:
+    special = set(scene.lab.tokenizer.all_special_ids)
+    ids = [scene.task.encoded.ids[row] for row in rows]
+    pairs = [tuple((i, int(t)) for i, t in enumerate(row) if int(t) not in special) for row in ids]
+    texts = [scene.lab.tokenizer.decode(row, skip_special_tokens=True) for row in ids]
+    return Sentences(tuple(pairs), tuple(texts))

@@ -1,0 +1,290 @@
+"""Runs a plan: trains each federation once, measures its cells, and writes the journal in the plan's order."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qlorabench.engines.federations import ensure_trained
+from qlorabench.engines.keys import cell_key, federation_key
+from qlorabench.engines.measure import AttackSpec, measure_bandwidth, measure_leakage, measure_utility
+from qlorabench.engines.pool import JobFailed, JobTimeout, Pool, Timed, timed
+from qlorabench.engines.watch import Watch
+from qlorabench.errors import UserError
+from qlorabench.federation.bench import Bench, SystemSpec
+from qlorabench.federation.transcript import Transcript
+from qlorabench.records.journal import Journal, latest
+from qlorabench.records.record import Record, Status, validated
+from qlorabench.scoring.score import Score
+from qlorabench.seeding import Seed
+from qlorabench.suite.plan import Cell, Plan
+from qlorabench.suite.resolve import ResolvedSuite
+
+if TYPE_CHECKING:
+    from qlorabench.tasks.backbones import Backbone
+    from qlorabench.tasks.task import Data
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a cell gave."""
+
+    status: Status
+    scores: list[Score]
+    seconds: float
+    note: str = ""
+
+
+@dataclass
+class Run:
+    """One suite being run into one folder."""
+
+    suite: ResolvedSuite
+    plan: Plan
+    out: Path
+    workers: int
+    watch: Watch
+    only: str | None = None
+    failures: int = 0
+    _specs: dict[tuple[str, str, int], SystemSpec] = field(default_factory=dict)
+    _twins: dict[str, dict[str, Record]] = field(default_factory=dict)
+    """Rows of undefended cells by key and metric: the positive controls of the others."""
+    facts: dict[str, dict[str, str | int]] = field(default_factory=dict)
+    """Content hashes and sizes of each task's data and backbone, for the manifest."""
+
+    def execute(self, *, before: Callable[[Run], None] = lambda _: None) -> None:
+        """Run what is missing; ``before`` is called once data and backbones are known."""
+        with _alone(self.out):
+            self._execute(before)
+
+    def _execute(self, before: Callable[[Run], None]) -> None:
+        journal = Journal(self.out / "records.jsonl")
+        journal.recover()
+        loaded = {task: self._load(task) for task in self.suite.systems}
+        before(self)
+        finished = journal.finished_keys()
+        self._remember(latest(journal.read()))
+        for task, (backbone, data) in loaded.items():
+            cells = [c for c in self.plan.cells if c.task == task and self._wanted(c)]
+            missing = [cell for cell in cells if self.key(cell) not in finished]
+            self.watch.planned(cells=len(cells), done=len(cells) - len(missing))
+            if missing:
+                self._run_task(task, backbone, data, missing, journal)
+
+    def _wanted(self, cell: Cell) -> bool:
+        return self.only is None or fnmatch(cell.label, self.only) or fnmatch(cell.label, f"*{self.only}*")
+
+    def _load(self, task: str) -> tuple[Backbone, Data]:
+        from qlorabench.tasks.backbones import load_backbone
+        from qlorabench.tasks.task import load_data
+
+        config = self.suite.config.tasks[task]
+        self.watch.say(f"{task}: loading {config.backbone.name} and its data")
+        backbone = load_backbone(config.backbone, base=self.suite.base)
+        data = load_data(config, base=self.suite.base)
+        self.facts[task] = {
+            "backbone": config.backbone.name,
+            "backbone_sha256": backbone.sha256,
+            "data": data.table.name,
+            "data_sha256": data.table.fingerprint,
+            "rows": len(data.table),
+            "duplicates_removed": data.duplicates,
+        }
+        for system in self.suite.systems[task].values():
+            for seed in self.suite.config.seeds:
+                key = federation_key(system, seed=seed, data=data.table.fingerprint, backbone=backbone.sha256)
+                spec = SystemSpec(key, system.task, system.defenses, seed, self.suite.base)
+                self._specs[task, system.name, seed] = spec
+        return backbone, data
+
+    @property
+    def _insiders(self) -> int:
+        return max((threat.colluders for threat in self.suite.threats), default=0)
+
+    def spec(self, cell: Cell) -> SystemSpec:
+        """Return the federation that a cell looks at."""
+        return self._specs[cell.task, cell.system.name, cell.seed]
+
+    def key(self, cell: Cell) -> str:
+        """Return the content key of a cell."""
+        twin = self._specs[cell.task, cell.system.twin, cell.seed].key
+        federation = self.spec(cell).key
+        return cell_key(cell, federation=federation, twin=twin, suite=self.suite.config, insiders=self._insiders)
+
+    def _run_task(self, task: str, backbone: Backbone, data: Data, missing: list[Cell], journal: Journal) -> None:
+        from qlorabench.tasks.task import prepare
+
+        config = self.suite.config.tasks[task]
+        seeds = sorted({cell.seed for cell in missing})
+        prepared = {s: prepare(config, data, backbone.tokenizer, seed=Seed(s, ("data",))) for s in seeds}
+        backbone.model.share_memory()
+        with Pool(Bench, backbone, prepared, workers=self.workers) as pool:
+            drivers = ThreadPoolExecutor(self.workers + 1)
+            try:
+                for cell, future in self._submit(drivers, pool, missing):
+                    self._commit(journal, cell, future.result())
+            finally:
+                drivers.shutdown(wait=False, cancel_futures=True)
+
+    def _submit(
+        self, drivers: ThreadPoolExecutor, pool: Pool, missing: list[Cell]
+    ) -> list[tuple[Cell, Future[Outcome]]]:
+        """Queue every federation and every cell: cells of one federation behind the training of the next."""
+        by_key: dict[str, list[Cell]] = {}
+        for cell in missing:
+            by_key.setdefault(self.spec(cell).key, []).append(cell)
+        trained: dict[str, Future[None]] = {}
+        futures: dict[str, Future[Outcome]] = {}
+        keys = list(by_key)
+        for i, key in enumerate(keys):
+            for ahead in keys[i : i + self.workers]:
+                if ahead not in trained:
+                    trained[ahead] = drivers.submit(self._train, pool, by_key[ahead][0])
+            for cell in by_key[key]:
+                futures[cell.label] = drivers.submit(self._measure, pool, cell, trained[key])
+        return [(cell, futures[cell.label]) for cell in missing]
+
+    def _train(self, pool: Pool, cell: Cell) -> None:
+        spec = self.spec(cell)
+        name = f"{cell.system.name}" + (f" seed {cell.seed}" if len(self.suite.config.seeds) > 1 else "")
+        with self.watch.federation(name, rounds=spec.task.training.rounds) as progress:
+            ensure_trained(pool, spec, self.out, progress=progress)
+
+    def _measure(self, pool: Pool, cell: Cell, trained: Future[None]) -> Outcome:
+        if cell.blind:
+            return Outcome("unsupported", [], 0.0, cell.blind)
+        try:
+            trained.result()
+        except JobFailed as error:
+            return Outcome("failed", [], 0.0, f"the federation was not trained: {_last_line(error)}")
+        start = time.monotonic()
+        try:
+            with self.watch.cell(cell.label):
+                measured = self._scores(pool, cell)
+        except JobTimeout:
+            limit = self.suite.config.attack_seconds
+            return Outcome("timeout", [], time.monotonic() - start, f"longer than {limit:g} s")
+        except JobFailed as error:
+            return Outcome("failed", [], time.monotonic() - start, _last_line(error))
+        return Outcome("ok", measured.value, measured.seconds)
+
+    def _scores(self, pool: Pool, cell: Cell) -> Timed:
+        spec = self.spec(cell)
+        if cell.kind == "bandwidth":
+            start = time.monotonic()
+            scores = measure_bandwidth(Transcript(self.out / "transcripts" / spec.key))
+            return Timed(scores, time.monotonic() - start)
+        if cell.kind == "utility":
+            return pool.submit(timed, measure_utility, spec, self.out, near=spec.key).result()  # type: ignore[no-any-return]
+        assert cell.threat
+        assert cell.attack
+        attack = AttackSpec(
+            threat=cell.threat,
+            name=cell.attack.name,
+            label=cell.attack.label,
+            config=cell.attack.config,
+            candidates=self.suite.config.candidates,
+            insiders=self._insiders,
+        )
+        seconds = self.suite.config.attack_seconds
+        return pool.submit(timed, measure_leakage, spec, self.out, attack, seconds=seconds, near=spec.key).result()  # type: ignore[no-any-return]
+
+    def _commit(self, journal: Journal, cell: Cell, outcome: Outcome) -> None:
+        if outcome.status in ("failed", "timeout"):
+            self.failures += 1
+            self.watch.say(f"{cell.label}: {outcome.status}: {outcome.note}")
+        records = list(self._records(cell, outcome))
+        journal.append(records)
+        self._remember(records)
+        self.watch.committed()
+
+    def _remember(self, records: Iterable[Record]) -> None:
+        for record in records:
+            self._twins.setdefault(record.key, {})[record.metric] = record
+
+    def _records(self, cell: Cell, outcome: Outcome) -> Iterator[Record]:
+        scores = outcome.scores or [Score("none", None, headline=True, note=outcome.note)]
+        key = self.key(cell)
+        twin = self._twins.get(self.key(self.plan.twin(cell)), {}) if cell.kind == "leakage" else {}
+        for score in scores:
+            yield Record(
+                suite=self.suite.config.name,
+                task=cell.task,
+                system=cell.system.name,
+                seed=cell.seed,
+                kind=cell.kind,
+                threat=cell.threat.label if cell.threat else None,
+                attack=cell.attack.label if cell.attack else None,
+                goal=cell.attack.cls.goal.value if cell.attack else None,
+                status=outcome.status,
+                metric=score.metric,
+                value=score.value,
+                low=score.low,
+                high=score.high,
+                n=score.n,
+                control=score.control,
+                leakage=score.leakage,
+                leakage_low=score.leakage_low,
+                leakage_high=score.leakage_high,
+                validated=self._validated(cell, score, twin),
+                headline=score.headline,
+                note=score.note,
+                seconds=round(outcome.seconds, 3),
+                key=key,
+            )
+
+    def _validated(self, cell: Cell, score: Score, twins: Mapping[str, Record]) -> bool | None:
+        if cell.kind == "utility":
+            return _learned(score)
+        own = cell.system.name == cell.system.twin
+        return validated(score, score if own else twins.get(score.metric))
+
+
+def _learned(score: Score) -> bool | None:
+    """A system has learned where its accuracy interval lies above majority class and bare backbone."""
+    if score.control is None or score.low is None:
+        return None
+    return score.low > score.control
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(error).__name__
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Hold the folder against a second run; the lock goes with the process, however it ends."""
+    import fcntl
+
+    with (out / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(
+                f"another run is writing to {out}. Wait for it, or name another folder with --out."
+            ) from error
+        yield
+
+
+def default_workers() -> int:
+    """Return the number of processors this process may use."""
+    return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def check_out(out: Path) -> None:
+    """Raise UserError where ``out`` cannot be written."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"cannot write to {out}: {error.strerror}. Name another folder with --out.") from error
