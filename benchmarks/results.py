@@ -1,0 +1,41 @@
+"""Renews results/: runs every suite that has reference results, and keeps journal, manifest and leaderboard.
+
+python -m benchmarks.results [SUITE ...]
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+from qlorabench.cli.run import run_and_report
+from qlorabench.records.journal import Journal
+from qlorabench.records.leaderboard import leaderboard
+from qlorabench.report import render
+
+ROOT = Path(__file__).resolve().parent.parent
+KEPT = ("records.jsonl", "manifest.json", "suite.yaml")
+
+
+def renew(name: str) -> int:
+    """Run one suite and copy what is kept of it; return the exit code of the run."""
+    out = ROOT / "runs" / name
+    code = run_and_report(name, out=out, only=None, workers=None)
+    target = ROOT / "results" / name
+    target.mkdir(parents=True, exist_ok=True)
+    for file in KEPT:
+        shutil.copyfile(out / file, target / file)
+    board = render(leaderboard(Journal(out / "records.jsonl").read()), "markdown")
+    (target / "leaderboard.md").write_text(board, "utf-8")
+    return code
+
+
+def main() -> None:
+    """Renew the named suites, or all that ship but the toy."""
+    shipped = sorted(p.stem for p in (ROOT / "suites").glob("*.yaml") if p.stem != "toy")
+    sys.exit(max(renew(name) for name in sys.argv[1:] or shipped))
+
+
+if __name__ == "__main__":
+    main()
