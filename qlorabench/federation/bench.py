@@ -40,7 +40,7 @@ class SystemSpec:
         """Root of the random streams of this federation.
 
         It follows from the settings, and not from the key: an edit of a defense's file trains anew, but draws
-        the same batches and the same noise.
+        the same noise. Batches follow the root seed alone, so that systems are compared on the same ones.
         """
         settings = digest([self.task.model_dump(mode="json"), self.defenses])
         return Seed(self.seed, ("federation", settings))
@@ -137,6 +137,7 @@ def train_client(
         client=client,
         round=round,
         seed=spec.random.child("round", round, "client", client),
+        draws=Seed(spec.seed, ("batches", str(round), str(client))),
     )
     rows = task.client_rows[client]
     return Contribution(contribution.message, [[int(rows[i]) for i in step] for step in contribution.batches])

@@ -41,18 +41,20 @@ def contribute(
     client: int,
     round: int,
     seed: Seed,
+    draws: Seed,
 ) -> Contribution:
     """Train ``client`` for one round on its ``data`` and return its encoded update.
 
-    ``start`` holds the public values of what never travels. Raises RuntimeError where training left every
-    travelling tensor as it was, moved a frozen one, or diverged: none of it may pass in silence.
+    ``start`` holds the public values of what never travels; batches follow ``draws``, all else ``seed``. Raises
+    RuntimeError where training left every travelling tensor as it was, moved a frozen one, or diverged: none of it
+    may pass in silence.
     """
     facts = protocol.facts
     model.load(start)
     held = protocol.decode_broadcast(broadcast, round=round)
     model.load(held)
     training = local_training(model, protocol.defenses, protocol, data, client=client, round=round, seed=seed)
-    drawn = training.run(seed.child("batches").numpy())
+    drawn = training.run(draws.numpy())
     after = model.state()
     _check_moves(after, held, start)
     update = subtract({name: after[name] for name in facts.travelling.names}, held)

@@ -92,7 +92,9 @@ def observe(model, protocol, start, clients):
         broadcasts.append(Broadcast(round, data, {}, protocol.decode_broadcast(data, round=round)))
         for client, texts in enumerate(clients):
             seed = Seed(1, ("up",)).child(round, client)
-            made = contribute(model, protocol, texts, data, start=start, client=client, round=round, seed=seed)
+            made = contribute(
+                model, protocol, texts, data, start=start, client=client, round=round, seed=seed, draws=seed
+            )
             state = protocol.decode_update(made.message, round=round, client=client)
             updates.append(Update(round, client, made.message, state))
         states = [u.state for u in updates if u.round == round]

@@ -9,6 +9,7 @@ from qlorabench.federation.client import contribute
 from qlorabench.federation.defense import Defense, DefenseConfig
 from qlorabench.federation.facts import DefenseFacts
 from qlorabench.federation.protocol import Protocol
+from qlorabench.seeding import Seed
 
 from .systems import SYSTEMS, protocol_of, random_state, system
 
@@ -31,6 +32,7 @@ def contribution(bench, spec, *, client=0, round=0, protocol=None, data=None):
         client=client,
         round=round,
         seed=spec.random.child("round", round, "client", client),
+        draws=Seed(spec.seed, ("batches", str(round), str(client))),
     )
 
 
@@ -121,3 +123,15 @@ def test_a_job_tells_batches_as_rows_of_the_data_set(bench):
     rows = bench.tasks[0].client_rows[2]
     assert all(isinstance(row, int) for batch in made.batches for row in batch)
     assert np.isin(np.concatenate(made.batches), rows).all()
+
+
+def test_systems_without_private_sampling_are_compared_on_the_same_batches(bench):
+    plain, quantized = system(), system(("quantized-broadcast", {"bits": 4}))
+    made = [train_client(bench, s, describe(bench, s)[0], message(bench, s), 0, 0) for s in (plain, quantized)]
+    assert made[0].batches == made[1].batches
+
+
+def message(bench, spec):
+    facts, start = describe(bench, spec)
+    server = {name: start[name] for name in facts.travelling.names}
+    return Protocol(facts, spec.build_defenses()).encode_broadcast(server, round=0, seed=spec.random)
