@@ -86,9 +86,14 @@ def registry(group: Group, *, base: Path | None = None, entry_points: Iterable[E
 
 
 def plugin_version(cls: type, *, origin: Origin) -> str:
-    """Return what changes when the plug-in's code does: distribution, class ``version``, hash of its file."""
+    """Return what changes when the plug-in's code does: distribution, class ``version``, hash of its file.
+
+    The private modules beside an installed plug-in count as its code.
+    """
     try:
-        source = file_sha256(Path(inspect.getfile(cls)))[:12]
+        file = Path(inspect.getfile(cls))
+        siblings = sorted(file.parent.glob("_*.py")) if origin.distribution else []
+        source = digest([file_sha256(path) for path in (file, *siblings)], length=12)
     except (OSError, TypeError) as error:
         raise UserError(f"{cls.__qualname__} ({origin}) has no source file to hash: {error}") from error
     return f"{origin.distribution or 'file'}-{origin.version or 0}/{getattr(cls, 'version', 0)}/{source}"

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+from functools import cache
+from pathlib import Path
 from typing import Any
 
-from qlorabench.hashing import digest
+import qlorabench
+from qlorabench.hashing import digest, file_sha256
 from qlorabench.suite.plan import Cell
 from qlorabench.suite.resolve import ResolvedSystem
 from qlorabench.suite.schema import SuiteConfig
 
 FORMAT = 1
-"""Raised with every change of the harness that changes bytes on the wire or numbers in records."""
+"""Raised when journals or transcripts change their form."""
+TRAINING = ("federation", "codecs", "tasks", "seeding.py", "suite/schema.py")
+"""Code of the harness that a federation's bytes follow from."""
+JUDGING = ("threats", "scoring", "engines/measure.py")
+"""Code of the harness that a cell's numbers follow from, given the federation."""
+
+
+@cache
+def code(parts: tuple[str, ...]) -> str:
+    """Return a hash of the harness's source files in ``parts``: a forgotten version never keeps stale results."""
+    root = Path(qlorabench.__file__).parent
+    files = [
+        file for part in parts for file in ((root / part).rglob("*.py") if (root / part).is_dir() else [root / part])
+    ]
+    return digest({file.relative_to(root).as_posix(): file_sha256(file) for file in files})
 
 
 def federation_key(system: ResolvedSystem, *, seed: int, data: str, backbone: str) -> str:
@@ -24,7 +41,14 @@ def federation_key(system: ResolvedSystem, *, seed: int, data: str, backbone: st
         [name, config, version] for (name, config), version in zip(system.defenses, system.versions, strict=True)
     ]
     return digest(
-        {"format": FORMAT, "task": task, "defenses": defenses, "seed": seed, "data": data, "backbone": backbone}
+        {
+            "format": [FORMAT, code(TRAINING)],
+            "task": task,
+            "defenses": defenses,
+            "seed": seed,
+            "data": data,
+            "backbone": backbone,
+        }
     )
 
 
@@ -34,7 +58,7 @@ def cell_key(cell: Cell, *, federation: str, twin: str, suite: SuiteConfig, insi
     ``insiders`` is the number of clients whose rows no membership game asks about.
     """
     parts: dict[str, Any] = {
-        "format": FORMAT,
+        "format": [FORMAT, code(JUDGING)],
         "labels": [suite.name, suite.version, cell.label],
         "federation": federation,
     }
