@@ -1,4 +1,4 @@
-"""Renews results/: runs every suite that has reference results, and keeps journal, manifest and leaderboard.
+"""Renews results/: runs every suite that has reference results, and keeps the latest rows, manifest and leaderboard.
 
 python -m benchmarks.results [SUITE ...]
 """
@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import shutil
 import sys
+from itertools import groupby
 from pathlib import Path
 
 from qlorabench.cli.run import run_and_report
-from qlorabench.records.journal import Journal
+from qlorabench.records.journal import Journal, latest
 from qlorabench.records.leaderboard import leaderboard
 from qlorabench.report import render
 
 ROOT = Path(__file__).resolve().parent.parent
-KEPT = ("records.jsonl", "manifest.json", "suite.yaml")
+KEPT = ("manifest.json", "suite.yaml")
 
 
 def renew(name: str) -> int:
@@ -26,7 +27,11 @@ def renew(name: str) -> int:
     target.mkdir(parents=True, exist_ok=True)
     for file in KEPT:
         shutil.copyfile(out / file, target / file)
-    board = render(leaderboard(Journal(out / "records.jsonl").read()), "markdown")
+    records = latest(Journal(out / "records.jsonl").read())
+    (target / "records.jsonl").unlink(missing_ok=True)
+    for _, block in groupby(records, key=lambda record: record.key):
+        Journal(target / "records.jsonl").append(list(block))
+    board = render(leaderboard(records), "markdown")
     (target / "leaderboard.md").write_text(board, "utf-8")
     return code
 

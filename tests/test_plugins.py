@@ -1,3 +1,4 @@
+import hashlib
 import re
 import sys
 from importlib import metadata
