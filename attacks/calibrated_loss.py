@@ -27,8 +27,8 @@ class CalibratedLoss(Attack[CalibratedLossConfig]):
     (Watson et al., ICLR 2022) as LoRA-Leak (2507.18302) applies it to adapters. The reference has the public start
     of the head and no adapter, so that no shadow model is trained. A seat with one adapter uses that one; a seat
     with every broadcast averages over the last ones, which evens out what quantization and the last batches do to a
-    single loss. Averaging over all rounds is weaker, as early adapters know little (AUC .61 against .64 for the last
-    adapter alone, plain LoRA, 16 rounds). The published figures use language-model losses; here it is the task's.
+    single loss. How many to average was not searched. The published figures use language-model losses; here it is the
+    task's.
     """
 
     name: ClassVar[str] = "calibrated-loss"
