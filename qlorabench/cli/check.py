@@ -39,7 +39,7 @@ def _print_federations(console: object, suite: ResolvedSuite, plan: Plan) -> Non
     )
     for task, system, seed in plan.federations:
         training = system.task.training
-        draws = sum(max(1, min(training.batch_size, n // 4)) for n in system.task.sizes)
+        draws = sum(max(1, min(training.batch_size, n // 4)) for n in system.task.examples)
         amount = f"{training.rounds * training.local_steps * draws:,} examples"
         table.add_row(task, system.name, str(seed), ", ".join(n for n, _ in system.defenses) or "none", amount)
     console.print(table)  # type: ignore[attr-defined]

@@ -73,7 +73,11 @@ class Bench:
                 self._model[1].unload()
             task = self.tasks[spec.seed]
             model = AdapterModel(
-                self.backbone.model, spec.task.lora, classes=len(task.label_names), width=self.backbone.width
+                self.backbone.model,
+                spec.task.lora,
+                classes=len(task.label_names),
+                width=self.backbone.width,
+                objective=spec.task.objective,
             )
             self._model = (spec.task.lora, model.eval())
         return self._model[1]
@@ -105,6 +109,8 @@ class Bench:
             defenses=(),
             full=full,
             travelling=_travelling(full, spec, defenses),
+            objective=spec.task.objective,
+            canaries=spec.task.canaries,
         )
         return PublicFacts(
             **{
@@ -123,9 +129,18 @@ def describe(bench: Bench, spec: SystemSpec) -> tuple[PublicFacts, State]:
 
 
 def train_client(
-    bench: Bench, spec: SystemSpec, facts: PublicFacts, broadcast: bytes, client: int, round: int
+    bench: Bench,
+    spec: SystemSpec,
+    facts: PublicFacts,
+    broadcast: bytes,
+    previous: bytes | None,
+    client: int,
+    round: int,
 ) -> Contribution:
-    """Job: train one client for one round; batches come back as rows of the data set."""
+    """Job: train one client for one round; batches come back as rows of the data set.
+
+    ``previous`` is the broadcast of the round before, ``None`` in the first.
+    """
     defenses = spec.build_defenses()
     task = bench.tasks[spec.seed]
     contribution = contribute(
@@ -133,6 +148,7 @@ def train_client(
         Protocol(facts, defenses),
         task.client(client),
         broadcast,
+        previous=previous,
         start=bench.start(spec, defenses),
         client=client,
         round=round,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qlorabench.federation.defense import Defense
+from qlorabench.federation.defense import Defense, refusal
 from qlorabench.federation.local import (
     LocalTraining,
     ShuffledBatches,
@@ -20,6 +20,10 @@ from qlorabench.federation.protocol import Protocol
 from qlorabench.federation.state import State, max_abs_difference, subtract
 from qlorabench.seeding import Seed
 from qlorabench.tasks.encoding import Encoded
+
+
+class BroadcastRefused(RuntimeError):
+    """A client does not train from what it was sent; the text says why."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ def contribute(
     data: Encoded,
     broadcast: bytes,
     *,
+    previous: bytes | None,
     start: State,
     client: int,
     round: int,
@@ -45,13 +50,15 @@ def contribute(
 ) -> Contribution:
     """Train ``client`` for one round on its ``data`` and return its encoded update.
 
-    ``start`` holds the public values of what never travels; batches follow ``draws``, all else ``seed``. Raises
-    RuntimeError where training left every travelling tensor as it was, moved a frozen one, or diverged: none of it
-    may pass in silence.
+    ``previous`` is the broadcast that this client got before, ``None`` at its first. ``start`` holds the public
+    values of what never travels; batches follow ``draws``, all else ``seed``. Raises BroadcastRefused where the
+    client's own checks object, and RuntimeError where training left every travelling tensor as it was, moved a frozen
+    one, or diverged: none of it may pass in silence.
     """
     facts = protocol.facts
     model.load(start)
     held = protocol.decode_broadcast(broadcast, round=round)
+    _check_broadcast(protocol, held, previous, start=start, client=client, round=round, seed=seed)
     model.load(held)
     training = local_training(model, protocol.defenses, protocol, data, client=client, round=round, seed=seed)
     drawn = training.run(draws.numpy())
@@ -85,6 +92,22 @@ def local_training(
     for defense in defenses:
         training = defense.local_training(training, contexts[defense.name])
     return training
+
+
+def _check_broadcast(
+    protocol: Protocol,
+    held: State,
+    previous: bytes | None,
+    *,
+    start: State,
+    client: int,
+    round: int,
+    seed: Seed,
+) -> None:
+    before = None if previous is None else protocol.decode_broadcast(previous, round=round - 1)
+    contexts = protocol.contexts(round, seed.child("accept"), client=client)
+    if why := refusal(protocol.defenses, held, previous=before, start=start, contexts=contexts):
+        raise BroadcastRefused(f"client {client} refuses the broadcast of round {round}: {why}")
 
 
 def _check_moves(after: State, held: State, start: State) -> None:

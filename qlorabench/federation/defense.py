@@ -105,6 +105,16 @@ class Defense(Generic[ConfigT]):
         """Return the local training to run, its sampler, gradients or optimizer wrapped."""
         return training
 
+    def accept(
+        self, received: State, *, previous: State | None, start: Mapping[str, Tensor], context: RoundContext
+    ) -> str | None:
+        """Return why the client refuses to train from what it ``received``, else ``None``.
+
+        ``received`` is the broadcast as the client decodes it, ``previous`` the one before it (``None`` at the
+        client's first), ``start`` the public start of every tensor, which the client holds itself.
+        """
+        return None
+
     def encode_update(self, payload: Payload, context: RoundContext) -> Payload:
         """Turn the payload of a client's update into what the client sends."""
         return payload
@@ -123,6 +133,22 @@ class Defense(Generic[ConfigT]):
         ``held`` is what clients decoded from this round's broadcast; ``mean`` the aggregated update.
         """
         return None
+
+
+def refusal(
+    defenses: Sequence[Defense[Any]],
+    received: State,
+    *,
+    previous: State | None,
+    start: Mapping[str, Tensor],
+    contexts: Mapping[str, RoundContext],
+) -> str | None:
+    """Return why the first of ``defenses`` that objects refuses a broadcast, with its name, else ``None``."""
+    for defense in defenses:
+        why = defense.accept(received, previous=previous, start=start, context=contexts[defense.name])
+        if why is not None:
+            return f"{defense.name}: {why}"
+    return None
 
 
 def aggregate(

@@ -8,7 +8,8 @@ from typing import Any
 
 from qlorabench.federation.defense import Schedule
 from qlorabench.federation.state import Layout
-from qlorabench.suite.schema import HeadConfig, LoraConfig, TrainingConfig
+from qlorabench.suite.schema import HeadConfig, LoraConfig, Objective, TrainingConfig
+from qlorabench.tasks.canaries import CanaryConfig
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class PublicFacts:
     head: HeadConfig
     training: TrainingConfig
     client_rows: tuple[int, ...]
+    """Texts of each client, copies of canaries included."""
     max_length: int
     label_names: tuple[str, ...]
     defenses: tuple[DefenseFacts, ...]
@@ -38,6 +40,9 @@ class PublicFacts:
     """Every tensor of the adapter and the head."""
     travelling: Layout
     """The tensors that train and cross the wire; the others stay at their public start."""
+    objective: Objective = "classification"
+    canaries: CanaryConfig | None = None
+    """Number and form of the secrets among the texts (what they say, and who holds them, is not public)."""
 
     @property
     def clients(self) -> int:
@@ -66,6 +71,8 @@ class PublicFacts:
             "defenses": [{"name": d.name, "config": dict(d.config), "facts": dict(d.facts)} for d in self.defenses],
             "full": self.full.to_json(),
             "travelling": self.travelling.to_json(),
+            "objective": self.objective,
+            "canaries": self.canaries.model_dump(mode="json") if self.canaries else None,
         }
 
     @classmethod
@@ -82,4 +89,6 @@ class PublicFacts:
             defenses=tuple(DefenseFacts(d["name"], d["config"], d["facts"]) for d in row["defenses"]),
             full=Layout.from_json(row["full"]),
             travelling=Layout.from_json(row["travelling"]),
+            objective=row["objective"],
+            canaries=CanaryConfig.model_validate(row["canaries"]) if row["canaries"] else None,
         )

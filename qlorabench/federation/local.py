@@ -8,9 +8,11 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from qlorabench.suite.schema import OptimizerConfig
+from qlorabench.federation.losses import example_losses
+from qlorabench.federation.model import AdapterModel
+from qlorabench.suite.schema import Objective, OptimizerConfig
 from qlorabench.tasks.encoding import Encoded, collate
 
 MICROBATCH = 8
@@ -67,6 +69,8 @@ class LocalTraining:
     """Called after each backward pass with whether it was the step's last; steps the optimizer on the last."""
     close: Callable[[], None]
     """Undoes what was wrapped around the model."""
+    objective: Objective = "classification"
+    """What a text's loss is."""
 
     def run(self, rng: np.random.Generator) -> list[np.ndarray]:
         """Train for one round and return the row indices of every batch."""
@@ -83,14 +87,14 @@ class LocalTraining:
         parts = by_length(rows, self.data.lengths)
         for number, part in enumerate(parts):
             if len(part):
-                logits = self.model(*collate(self.data, part))
-                loss = cross_entropy(logits, self.data.labels[part])
+                ids, mask = collate(self.data, part)
+                loss = example_losses(self.objective, self.model(ids, mask), ids, mask, self.data.labels[part]).sum()
                 (loss / len(rows) if self.reduction == "mean" else loss).backward()  # type: ignore[no-untyped-call]
             self.after_microbatch(number == len(parts) - 1)
 
 
 def plain_training(
-    model: nn.Module, parameters: list[nn.Parameter], data: Encoded, sampler: Sampler, optimizer: Any
+    model: AdapterModel, parameters: list[nn.Parameter], data: Encoded, sampler: Sampler, optimizer: Any
 ) -> LocalTraining:
     """Return undefended local training: mean gradient of each batch, one optimizer step a batch."""
 
@@ -99,18 +103,13 @@ def plain_training(
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
-    return LocalTraining(model, parameters, data, sampler, optimizer, "mean", after, lambda: None)
+    return LocalTraining(model, parameters, data, sampler, optimizer, "mean", after, lambda: None, model.objective)
 
 
 def by_length(rows: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
     """Cut ``rows`` into parts of at most `MICROBATCH` texts of similar length; one empty part for no rows."""
     order = rows[np.argsort(lengths[rows], kind="stable")]
     return [order[i : i + MICROBATCH] for i in range(0, len(order), MICROBATCH)] or [order]
-
-
-def cross_entropy(logits: Tensor, labels: np.ndarray) -> Tensor:
-    """Return the summed cross entropy of ``logits`` (batch, classes) against ``labels`` (batch,)."""
-    return nn.functional.cross_entropy(logits, torch.from_numpy(labels), reduction="sum")
 
 
 def make_optimizer(

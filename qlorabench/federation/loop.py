@@ -11,8 +11,8 @@ from qlorabench.federation.state import State
 from qlorabench.federation.transcript import FederationStore
 from qlorabench.seeding import Seed
 
-TrainClients = Callable[[bytes, int], Sequence[Contribution]]
-"""Maps a broadcast and its round to the contribution of every client, in the clients' order."""
+TrainClients = Callable[[bytes, bytes | None, int], Sequence[Contribution]]
+"""Maps a broadcast, the one before it and the round to the contribution of every client, in the clients' order."""
 
 
 def train_federation(
@@ -35,11 +35,12 @@ def train_federation(
     first = store.begin(facts)
     if first:
         server = store.secrets.server_adapter(first)
+    previous = store.broadcast(first - 1) if first else None
     for round in range(first, facts.training.rounds):
         coin = seed.child("round", round, "server")
         broadcast = protocol.encode_broadcast(server, round=round, seed=coin)
         held = protocol.decode_broadcast(broadcast, round=round)
-        contributions = train_clients(broadcast, round)
+        contributions = train_clients(broadcast, previous, round)
         messages = [contribution.message for contribution in contributions]
         updates = [protocol.decode_update(m, round=round, client=i) for i, m in enumerate(messages)]
         contexts = protocol.contexts(round, coin.child("aggregate"))
@@ -53,7 +54,7 @@ def train_federation(
             updates=messages,
             batches=[contribution.batches for contribution in contributions],
         )
-        server = following
+        server, previous = following, broadcast
         progress(round + 1)
     coin = seed.child("round", facts.training.rounds, "server")
     store.write_last(protocol.encode_broadcast(server, round=facts.training.rounds, seed=coin))

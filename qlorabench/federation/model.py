@@ -1,4 +1,4 @@
-"""The adapted model: a frozen backbone with peft's LoRA layers, and a linear head on the mean token."""
+"""The adapted model: a frozen backbone with peft's LoRA layers, and for classifiers a head on the mean token."""
 
 from __future__ import annotations
 
@@ -11,29 +11,47 @@ from torch import Tensor, nn
 from qlorabench.errors import UserError, nearest
 from qlorabench.federation.state import Layout, Role, State, TensorSpec
 from qlorabench.seeding import Seed
-from qlorabench.suite.schema import HeadConfig, LoraConfig
+from qlorabench.suite.schema import HeadConfig, LoraConfig, Objective
 
 _FACTORS: dict[str, Role] = {"lora_A": "A", "lora_B": "B"}
 
 
 class AdapterModel(nn.Module):
-    """A frozen backbone under LoRA adapters, with one linear head on the mean of the token representations.
+    """A frozen backbone under LoRA adapters. The adapter (with the head) is read and written as a `State`.
 
-    Logits have shape (batch, classes). The head is no part of peft here, since peft's own task types train
-    a head without being asked. The adapter is read and written as a `State`.
+    A classifier has one linear head on the mean of the token representations; it is no part of peft here, since
+    peft's own task types train a head without being asked. A language model speaks through the backbone's own output
+    layer, which stays frozen, and has no head.
     """
 
-    def __init__(self, backbone: nn.Module, lora: LoraConfig, *, classes: int, width: int) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        lora: LoraConfig,
+        *,
+        classes: int,
+        width: int,
+        objective: Objective = "classification",
+    ) -> None:
         super().__init__()
+        self.objective = objective
         self.encoder = _adapted(backbone, lora)
-        self.head = nn.Linear(width, classes)
+        self.head = nn.Linear(width, classes) if objective == "classification" else None
         self._slots = _slots(self.encoder)
-        self._slots |= {f"head.{n}": (p, "head") for n, p in self.head.named_parameters()}
+        if self.head is not None:
+            self._slots |= {f"head.{n}": (p, "head") for n, p in self.head.named_parameters()}
         self.layout = Layout(tuple(TensorSpec(name, tuple(p.shape), role) for name, (p, role) in self._slots.items()))
         self.scaling = lora.alpha / lora.rank
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return logits of shape (batch, classes) for token ids and mask of shape (batch, tokens)."""
+        """Return logits for token ids and mask of shape (batch, tokens).
+
+        Their shape is (batch, classes), or (batch, tokens, vocabulary) of a language model: those at a place are for
+        the token of the next one.
+        """
+        if self.head is None:
+            output = self.encoder(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+            return output.logits  # type: ignore[no-any-return]
         hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         mask = attention_mask[..., None].to(hidden.dtype)
         logits: Tensor = self.head((hidden * mask).sum(1) / mask.sum(1))

@@ -145,6 +145,11 @@ class FederationStore:
         self._cut(done)
         return done
 
+    def broadcast(self, round: int) -> bytes:
+        """Return the exact bytes of the broadcast of a round that is on disk."""
+        transcript = self._reread()
+        return transcript.data(next(message for message in transcript.select("down") if message.round == round))
+
     def write_round(
         self,
         round: int,

@@ -99,10 +99,12 @@ def outline(system: ResolvedSystem) -> PublicFacts:
         lora=task.lora,
         head=task.head,
         training=task.training,
-        client_rows=tuple(task.sizes),
+        client_rows=tuple(task.examples),
         max_length=task.data.max_length,
         label_names=(),
         defenses=tuple(DefenseFacts(name, config) for name, config in system.defenses),
         full=Layout(()),
         travelling=Layout(()),
+        objective=task.objective,
+        canaries=task.canaries,
     )

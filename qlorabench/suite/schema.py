@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from qlorabench.tasks.canaries import CanaryConfig
 from qlorabench.tasks.partitions import IidPartition, Partition
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=60)]
@@ -13,6 +14,11 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=
 
 Reference = str | dict[str, dict[str, Any] | None]
 """A plug-in in a suite: its name, or a mapping of its one name to its configuration."""
+
+Objective = Literal["classification", "language-modeling"]
+"""What clients train: to tell a text's label, or to tell its next token."""
+ENCODERS = ("minilm-l6", "toy")
+"""Backbones by name that predict no next token."""
 
 
 class Model(BaseModel):
@@ -25,7 +31,9 @@ class BackboneConfig(Model):
     """The frozen public language model under the adapters."""
 
     name: str = Field(
-        description="`minilm-l6` (from its package), a directory with a saved model, a hub name, or `toy` for trials"
+        description="`minilm-l6` (an encoder, from its package), `smollm2-135m` (a causal language model: the instruct "
+        "model's Q4_1 weights of its package, dequantized), a directory with a saved model, a hub name, or `toy` and "
+        "`toy-lm` for trials"
     )
     revision: str | None = Field(default=None, description="hub revision to pin; none for the default one")
     bits: Literal[4, 8] | None = Field(
@@ -50,7 +58,9 @@ class LoraConfig(Model):
     rank: int = Field(default=8, ge=1, le=1024, description="rank r of the adapter")
     alpha: float = Field(default=16.0, gt=0, description="scaling numerator; the product is scaled by alpha / rank")
     targets: tuple[str, ...] = Field(
-        default=("query", "key", "value"), min_length=1, description="last part of the adapted modules' names"
+        default=("query", "key", "value"),
+        min_length=1,
+        description="last part of the adapted modules' names; of a Llama, q_proj, k_proj, v_proj",
     )
 
 
@@ -97,6 +107,10 @@ class TaskConfig(Model):
     """A backbone, a data set split over clients, an adapter and a schedule."""
 
     backbone: BackboneConfig = Field(description="frozen public model")
+    objective: Objective = Field(
+        default="classification",
+        description="`classification` of the labels, or `language-modeling`: next tokens, without a head",
+    )
     data: DataConfig = Field(description="data set")
     clients: int = Field(default=4, ge=1, le=10_000, description="number of clients; all take part in every round")
     rows_per_client: int | tuple[Annotated[int, Field(ge=1)], ...] = Field(
@@ -106,6 +120,26 @@ class TaskConfig(Model):
     lora: LoraConfig = Field(default=LoraConfig(), description="adapter")
     head: HeadConfig = Field(default=HeadConfig(), description="classification head")
     training: TrainingConfig = Field(default=TrainingConfig(), description="federated schedule")
+    canaries: CanaryConfig | None = Field(
+        default=None, description="made-up secrets among the clients' texts, for `language-modeling`; none if absent"
+    )
+
+    @model_validator(mode="after")
+    def _fits_the_objective(self) -> TaskConfig:
+        if self.objective == "classification":
+            if self.canaries:
+                raise ValueError("canaries need 'objective: language-modeling': a classifier completes no text")
+            return self
+        if self.head.train == "shared":
+            raise ValueError(
+                "head.train is 'shared', but with 'objective: language-modeling' there is no head; drop it"
+            )
+        if self.backbone.name in ENCODERS:
+            raise ValueError(
+                f"backbone '{self.backbone.name}' is an encoder and predicts no next token; 'objective: "
+                "language-modeling' needs a causal language model, such as smollm2-135m (or toy-lm for trials)"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_size_for_each_client(self) -> TaskConfig:
@@ -118,9 +152,15 @@ class TaskConfig(Model):
 
     @property
     def sizes(self) -> list[int]:
-        """Rows asked for each client."""
+        """Rows of the data set asked for each client."""
         sizes = self.rows_per_client
         return [sizes] * self.clients if isinstance(sizes, int) else list(sizes)
+
+    @property
+    def examples(self) -> list[int]:
+        """Texts that each client is asked to train on, copies of canaries included."""
+        copies = self.canaries.copies(self.clients) if self.canaries else [0] * self.clients
+        return [size + extra for size, extra in zip(self.sizes, copies, strict=True)]
 
 
 class SystemConfig(Model):

