@@ -24,8 +24,8 @@ def ensure_trained(
     protocol = Protocol(facts, spec.build_defenses())
     largest_first = sorted(range(facts.clients), key=lambda client: -facts.client_rows[client])
 
-    def train_clients(broadcast: bytes, round: int) -> list[Contribution]:
-        futures = {c: pool.submit(train_client, spec, facts, broadcast, c, round) for c in largest_first}
+    def train_clients(broadcast: bytes, previous: bytes | None, round: int) -> list[Contribution]:
+        futures = {c: pool.submit(train_client, spec, facts, broadcast, previous, c, round) for c in largest_first}
         return [futures[client].result() for client in range(facts.clients)]
 
     by_examples = spec.task.training.weighting == "examples"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,21 @@ from qlorabench.federation.protocol import Protocol
 from qlorabench.federation.state import State
 from qlorabench.federation.transcript import FederationStore, Transcript
 from qlorabench.plugins import registry
-from qlorabench.scoring.intervals import bootstrap, clopper_pearson
+from qlorabench.scoring.extraction import Hidden, judge_extraction
+from qlorabench.scoring.intervals import bootstrap
 from qlorabench.scoring.reconstruction import Sentences, judge_reconstruction
 from qlorabench.scoring.score import Score, from_interval
+from qlorabench.scoring.utility import accuracy, perplexity
 from qlorabench.scoring.verdicts import judge_adapter, judge_membership
 from qlorabench.seeding import Seed
+from qlorabench.tasks.encoding import Encoded
 from qlorabench.tasks.task import PreparedTask
-from qlorabench.threats.claims import AdapterClaim, Claim, MembershipClaim, ReconstructionClaim
+from qlorabench.threats.claims import AdapterClaim, Claim, ExtractionClaim, MembershipClaim, ReconstructionClaim
+from qlorabench.threats.crafting import CraftedRun
 from qlorabench.threats.lab import Lab
 from qlorabench.threats.models import ThreatModel
 from qlorabench.threats.observe import Challenge, draw_challenge, observe
+from qlorabench.threats.prompts import ExtractionGame, draw_prompts
 
 
 @dataclass(frozen=True)
@@ -61,11 +67,38 @@ class Scene:
         last = self.store.transcript.messages[-1]
         return self.protocol.decode_broadcast(self.store.transcript.data(last), round=last.round)
 
+    @property
+    def generative(self) -> bool:
+        """Whether the model predicts tokens, so that utility is perplexity."""
+        return self.lab.model.objective == "language-modeling"
+
+    @property
+    def test(self) -> Encoded:
+        """The texts on which utility is measured."""
+        return self.task.encoded.take(self.task.test)
+
     def correct(self, state: State) -> np.ndarray:
-        """Return which test rows are classified rightly, (rows,), as 0 and 1."""
-        test = self.task.encoded.take(self.task.test)
-        right: np.ndarray = self.lab.logits(state, test).argmax(1) == test.labels
+        """Return which test rows a classifier tells rightly, (rows,), as 0 and 1."""
+        right: np.ndarray = self.lab.logits(state, self.test).argmax(1) == self.test.labels
         return right.astype(float)
+
+    def utility(self, metric: str, state: State) -> Score:
+        """Return accuracy or perplexity on the test rows, called ``<accuracy or perplexity>_<metric>``.
+
+        Texts are resampled alike whatever the state, so that equal losses have equal intervals.
+        """
+        if not self.generative:
+            return accuracy(f"accuracy_{metric}", self.correct(state))
+        losses = self.lab.token_losses(state, self.test)
+        return perplexity(f"perplexity_{metric}", losses, rng=Seed(0, ("perplexity",)).numpy())
+
+    def gains(self, better: State, worse: State) -> np.ndarray:
+        """Return by how much ``better`` is better on each test row, (rows,): in right answers, or in nats a token."""
+        if self.generative:
+            gains: np.ndarray = self.lab.losses(worse, self.test) - self.lab.losses(better, self.test)
+        else:
+            gains = self.correct(better) - self.correct(worse)
+        return gains
 
 
 def trained_scene(bench: Bench, spec: SystemSpec, out: Path) -> Scene:
@@ -78,21 +111,17 @@ def trained_scene(bench: Bench, spec: SystemSpec, out: Path) -> Scene:
 
 
 def measure_utility(bench: Bench, spec: SystemSpec, out: Path) -> list[Score]:
-    """Job: accuracy of the server's adapter and of what clients hold, against what needs no training."""
+    """Job: accuracy (or perplexity) of the server's adapter and of what clients hold, against no training."""
     scene = trained_scene(bench, spec, out)
-    bare = float(scene.correct(scene.lab.bare).mean())
-    control = max(bare, scene.task.majority)
+    backbone = scene.utility("backbone", scene.lab.bare)
+    majority = [] if scene.generative else [Score("accuracy_majority", scene.task.majority, n=len(scene.task.test))]
+    untrained = [score.value for score in (backbone, *majority) if score.value is not None]
+    held = {"server": scene.final_server, "client": scene.final_broadcast}
     rows = [
-        replace(_accuracy("accuracy_server", scene.correct(scene.final_server)), control=control, headline=True),
-        replace(_accuracy("accuracy_client", scene.correct(scene.final_broadcast)), control=control, headline=True),
-        _accuracy("accuracy_backbone", scene.correct(scene.lab.bare)),
-        Score("accuracy_majority", scene.task.majority, n=len(scene.task.test)),
+        replace(scene.utility(metric, state), control=max(untrained, default=None), headline=True)
+        for metric, state in held.items()
     ]
-    return rows + _epsilon(scene)
-
-
-def _accuracy(metric: str, correct: np.ndarray) -> Score:
-    return from_interval(metric, clopper_pearson(int(correct.sum()), len(correct)))
+    return [*rows, backbone, *majority, *_epsilon(scene)]
 
 
 def _epsilon(scene: Scene) -> list[Score]:
@@ -133,8 +162,12 @@ def measure_leakage(bench: Bench, spec: SystemSpec, out: Path, attack: AttackSpe
         most=attack.candidates,
         seed=Seed(spec.seed, ("challenge",)),
     )
+    game = draw_prompts(scene.task.canaries, insiders=attack.insiders, seed=Seed(spec.seed, ("challenge", "prompts")))
     by_examples = spec.task.training.weighting == "examples"
     scene.lab.mount({})  # the model is the worker's: nothing may be left in it of what the last job looked at
+    crafted = CraftedRun(
+        scene.lab.model, scene.protocol, scene.task, dict(scene.lab.start), spec.random.child("crafted")
+    )
     view = observe(
         attack.threat,
         scene.store.transcript,
@@ -143,21 +176,37 @@ def measure_leakage(bench: Bench, spec: SystemSpec, out: Path, attack: AttackSpe
         task=scene.task,
         lab=scene.lab,
         challenge=challenge,
+        game=game,
         weights=[float(n) if by_examples else 1.0 for n in scene.protocol.facts.client_rows],
+        crafted=crafted,
     )
     cls: Any = registry("attacks", base=spec.base).load(attack.name)
-    claim: Claim = cls(cls.Config.model_validate(attack.config)).run(view, seed.child("run").numpy())
-    return _judge(scene, claim, challenge, seed.child("judge"))
+    lab = scene.lab
+    with lab.queries.counting(lab.model):
+        claim: Claim = cls(cls.Config.model_validate(attack.config)).run(view, seed.child("run").numpy())
+    asked = Score("queries", float(lab.queries.rows + crafted.requests), note="rows through the model, broadcasts sent")
+    return [*_judge(scene, claim, challenge, game, seed.child("judge"), crafted.drawn), asked]
 
 
-def _judge(scene: Scene, claim: Claim, challenge: Challenge, seed: Seed) -> list[Score]:
+def _judge(
+    scene: Scene,
+    claim: Claim,
+    challenge: Challenge,
+    game: ExtractionGame,
+    seed: Seed,
+    crafted: Mapping[int, set[int]],
+) -> list[Score]:
+    """Judge a claim; ``crafted`` has the rows that clients drew in a malicious server's own run."""
     rng = seed.numpy()
     if isinstance(claim, MembershipClaim):
         return judge_membership(claim, challenge.members, rng=rng)
     if isinstance(claim, AdapterClaim):
         return _judge_adapter(scene, claim, rng)
+    if isinstance(claim, ExtractionClaim):
+        return judge_extraction(claim, _hidden(game), rng=rng)
     if isinstance(claim, ReconstructionClaim):
-        truths = [_trained_on(scene, client) for client in range(scene.protocol.facts.clients)]
+        clients = range(scene.protocol.facts.clients)
+        truths = [_trained_on(scene, client, crafted.get(client, set())) for client in clients]
         controls = [_held_out(scene, len(t.texts), seed.child("control", i)) for i, t in enumerate(truths)]
         return judge_reconstruction(claim, truths, controls, rng=rng)
     raise UserError(f"an attack claimed a {type(claim).__name__}; a claim is one of those in qlorabench.threats.claims")
@@ -165,9 +214,8 @@ def _judge(scene: Scene, claim: Claim, challenge: Challenge, seed: Seed) -> list
 
 def _judge_adapter(scene: Scene, claim: AdapterClaim, rng: np.random.Generator) -> list[Score]:
     server, held = scene.final_server, scene.final_broadcast
-    gains = scene.correct(server) - scene.correct(held)
-    gap = from_interval("utility_gap", bootstrap(gains, lambda g: float(g.mean()), rng=rng))
-    recovered = _accuracy("accuracy_recovered", scene.correct(dict(claim.state)))
+    gap = from_interval("utility_gap", bootstrap(scene.gains(server, held), lambda g: float(g.mean()), rng=rng))
+    recovered = scene.utility("recovered", dict(claim.state))
     rows = judge_adapter(
         claim,
         truth=server,
@@ -177,13 +225,18 @@ def _judge_adapter(scene: Scene, claim: AdapterClaim, rng: np.random.Generator) 
         gap=gap,
         rng=rng,
     )
-    return [*rows, replace(recovered, control=float(scene.correct(held).mean()))]
+    return [*rows, replace(recovered, control=scene.utility("held", held).value)]
 
 
-def _trained_on(scene: Scene, client: int) -> Sentences:
-    """Return the sentences that ``client`` drew in any round."""
+def _hidden(game: ExtractionGame) -> list[Hidden]:
+    pairs = zip(game.prompts, game.canaries, strict=True)
+    return [Hidden(c.secret, c.inserted, p.references, len(p.alphabet) ** p.length) for p, c in pairs]
+
+
+def _trained_on(scene: Scene, client: int, crafted: set[int]) -> Sentences:
+    """Return the sentences that ``client`` drew in any round of the federation, or among ``crafted``."""
     drawn = {row for round in scene.store.secrets.batches(client) for step in round for row in step}
-    return _sentences(scene, np.array(sorted(drawn), dtype=np.int64))
+    return _sentences(scene, np.array(sorted(drawn | crafted), dtype=np.int64))
 
 
 def _held_out(scene: Scene, count: int, seed: Seed) -> Sentences:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from qlorabench.errors import UserError
@@ -23,10 +24,13 @@ class JobFailed(Exception):
 
 
 class Timed(NamedTuple):
-    """What a job returned, and its wall-clock seconds in the worker, time in the queue left out."""
+    """What a job returned, and what it cost in the worker."""
 
     value: Any
     seconds: float
+    """Wall-clock time, that in the queue left out."""
+    peak_bytes: int | None = None
+    """Most resident memory of the worker meanwhile, the shared backbone included; ``None`` where Linux does not say."""
 
 
 class JobTimeout(Exception):
@@ -137,10 +141,27 @@ class Pool:
 
 
 def timed(context: Any, function: Callable[..., Any], *arguments: Any) -> Timed:
-    """Job: run another job, and return its value with the seconds that it took."""
+    """Job: run another job, and return its value with the seconds and the memory that it took."""
+    fresh = _reset_peak()
     start = time.monotonic()
     value = function(context, *arguments)
-    return Timed(value, time.monotonic() - start)
+    return Timed(value, time.monotonic() - start, _peak_bytes() if fresh else None)
+
+
+def _reset_peak() -> bool:
+    """Let the kernel count this process's peak memory anew; tell whether it did."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def _peak_bytes() -> int | None:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024  # the kernel says kB and means KiB
+    return None
 
 
 class _Worker:

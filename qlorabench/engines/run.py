@@ -23,6 +23,7 @@ from qlorabench.federation.transcript import Transcript
 from qlorabench.records.journal import Journal, latest
 from qlorabench.records.record import Record, Status, validated
 from qlorabench.scoring.score import Score
+from qlorabench.scoring.utility import learned
 from qlorabench.seeding import Seed
 from qlorabench.suite.plan import Cell, Plan
 from qlorabench.suite.resolve import ResolvedSuite
@@ -40,6 +41,7 @@ class Outcome:
     scores: list[Score]
     seconds: float
     note: str = ""
+    peak_bytes: int | None = None
 
 
 @dataclass
@@ -87,7 +89,7 @@ class Run:
 
         config = self.suite.config.tasks[task]
         self.watch.say(f"{task}: loading {config.backbone.name} and its data")
-        backbone = load_backbone(config.backbone, base=self.suite.base)
+        backbone = load_backbone(config.backbone, base=self.suite.base, objective=config.objective)
         data = load_data(config, base=self.suite.base)
         self.facts[task] = {
             "backbone": config.backbone.name,
@@ -173,7 +175,7 @@ class Run:
             return Outcome("timeout", [], time.monotonic() - start, f"longer than {limit:g} s")
         except JobFailed as error:
             return Outcome("failed", [], time.monotonic() - start, _last_line(error))
-        return Outcome("ok", measured.value, measured.seconds)
+        return Outcome("ok", measured.value, measured.seconds, peak_bytes=measured.peak_bytes)
 
     def _scores(self, pool: Pool, cell: Cell) -> Timed:
         spec = self.spec(cell)
@@ -238,20 +240,14 @@ class Run:
                 note=score.note,
                 seconds=round(outcome.seconds, 3),
                 key=key,
+                peak_bytes=outcome.peak_bytes,
             )
 
     def _validated(self, cell: Cell, score: Score, twins: Mapping[str, Record]) -> bool | None:
         if cell.kind == "utility":
-            return _learned(score)
+            return learned(score)
         own = cell.system.name == cell.system.twin
         return validated(score, score if own else twins.get(score.metric))
-
-
-def _learned(score: Score) -> bool | None:
-    """A system has learned where its accuracy interval lies above majority class and bare backbone."""
-    if score.control is None or score.low is None:
-        return None
-    return score.low > score.control
 
 
 def _last_line(error: Exception) -> str:

@@ -9,7 +9,10 @@ from typing import Literal
 State = Literal["measured", "not validated", "unsupported", "failed", "timeout", "unscored", "not run"]
 """What became of a cell; ``unscored``: it ended well, but its number is missing."""
 
-GOALS = ("reconstruction", "membership", "adapter")
+Utility = Literal["accuracy", "perplexity"]
+"""How good a classifier is, or a language model."""
+
+GOALS = ("reconstruction", "verification", "membership", "adapter", "extraction")
 """What attacks are after, in the order of the columns."""
 
 
@@ -25,9 +28,9 @@ class Quantity:
     """Lowest end of the seeds' intervals; where rows have none, the smallest value of several seeds."""
     high: float | None = None
     control: float | None = None
-    """Accuracy: the better of majority class and bare backbone, mean over seeds."""
+    """Utility: what needs no training (the better of majority class and bare backbone), mean over seeds."""
     learned: bool | None = None
-    """Accuracy: whether it is above the control with every seed."""
+    """Utility: whether it is better than the control with every seed."""
     lost_seeds: int = 0
     """Seeds without a number."""
     reasons: tuple[str, ...] = ()
@@ -63,10 +66,10 @@ class BoardRow:
     """One system of one task."""
 
     system: str
-    accuracy_server: Quantity
-    """Accuracy of the adapter that the server holds."""
-    accuracy_client: Quantity
-    """Accuracy of the adapter that a client holds."""
+    utility_server: Quantity
+    """Accuracy (or perplexity, see `TaskBoard.utility`) of the adapter that the server holds."""
+    utility_client: Quantity
+    """The same of the adapter that a client holds."""
     bytes_down_client_round: Quantity
     bytes_up_client_round: Quantity
     bytes_total: Quantity
@@ -83,7 +86,14 @@ class TaskBoard:
     suite: str
     task: str
     seeds: tuple[int, ...]
+    utility: Utility
+    """What utility is; of perplexity less is better."""
     rows: tuple[BoardRow, ...]
+
+    @property
+    def goals(self) -> tuple[str, ...]:
+        """Goals towards which any attack was run or planned, in the order of the columns; the others have none."""
+        return tuple(goal for goal in GOALS if any(row.leaks[goal].cells for row in self.rows))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from qlorabench.records.record import Record
 
 FINISHED = frozenset({"ok", "unsupported"})
 """Statuses of cells that are not tried again."""
+_NEWER = frozenset(field.name for field in fields(Record) if field.default is not MISSING)
+"""Fields that older journals lack."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class Journal:
         return row
 
     def _record(self, row: dict[str, Any], *, number: int) -> Record:
-        if wrong := _field_names() ^ row.keys():
+        if wrong := (_field_names() - _NEWER - row.keys()) | (row.keys() - _field_names()):
             raise self._damaged(number, f"fields missing or unknown: {', '.join(sorted(wrong))}")
         try:
             return _adapter().validate_python(row)

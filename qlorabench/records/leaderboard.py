@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from qlorabench.records._merge import Measurement, leak_of, leakage_cell, measure, quantity_of
-from qlorabench.records.board import GOALS, Board, BoardRow, Leak, Quantity, TaskBoard
+from qlorabench.records.board import GOALS, Board, BoardRow, Leak, Quantity, TaskBoard, Utility
 from qlorabench.records.journal import latest
 from qlorabench.records.record import Kind, Record
+from qlorabench.scoring.utility import PERPLEXITY
 
 
 def leaderboard(records: Iterable[Record]) -> Board:
@@ -32,11 +33,14 @@ def _task(records: Sequence[Record]) -> TaskBoard:
     seeds = tuple(sorted({r.seed for r in records}))
     seats = list(dict.fromkeys((r.goal, r.threat, r.attack) for r in records if r.kind == "leakage"))
     systems = dict.fromkeys(r.system for r in records)
-    rows = (_row([r for r in records if r.system == name], seeds=seeds, seats=seats) for name in systems)
-    return TaskBoard(records[0].suite, records[0].task, seeds, tuple(rows))
+    utility: Utility = "perplexity" if any(r.metric.startswith(PERPLEXITY) for r in records) else "accuracy"
+    rows = (_row([r for r in records if r.system == s], utility=utility, seeds=seeds, seats=seats) for s in systems)
+    return TaskBoard(records[0].suite, records[0].task, seeds, utility, tuple(rows))
 
 
-def _row(records: Sequence[Record], *, seeds: Sequence[int], seats: Sequence[tuple[Any, Any, Any]]) -> BoardRow:
+def _row(
+    records: Sequence[Record], *, utility: Utility, seeds: Sequence[int], seats: Sequence[tuple[Any, Any, Any]]
+) -> BoardRow:
     def quantity(kind: Kind, metric: str, *, largest: bool = False) -> Quantity:
         rows = [r for r in records if r.kind == kind]
         cells = [measure([r for r in rows if r.seed == seed], metric=metric) for seed in seeds]
@@ -44,8 +48,8 @@ def _row(records: Sequence[Record], *, seeds: Sequence[int], seats: Sequence[tup
 
     return BoardRow(
         system=records[0].system,
-        accuracy_server=quantity("utility", "accuracy_server"),
-        accuracy_client=quantity("utility", "accuracy_client"),
+        utility_server=quantity("utility", f"{utility}_server"),
+        utility_client=quantity("utility", f"{utility}_client"),
         bytes_down_client_round=quantity("bandwidth", "bytes_down_client_round"),
         bytes_up_client_round=quantity("bandwidth", "bytes_up_client_round"),
         bytes_total=quantity("bandwidth", "bytes_total"),

@@ -44,9 +44,11 @@ class Record:
     """Whether the leaderboard shows this row."""
     note: str
     seconds: float
-    """Wall-clock time of the cell that the row belongs to; the only field that differs between two runs."""
+    """Wall-clock time of the cell that the row belongs to. It and ``peak_bytes`` alone differ between two runs."""
     key: str
     """Content hash of everything that changes the row."""
+    peak_bytes: int | None = None
+    """Most resident memory of the worker on that cell, the shared backbone included; ``None`` where not measured."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the row as a flat JSON object."""

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from qlorabench.records.board import Board, Leak, Quantity, State, TaskBoard
+from qlorabench.records.board import Board, Leak, Quantity, State, TaskBoard, Utility
 from qlorabench.records.record import Record
 from qlorabench.scoring.score import CAVEATS
 
-LEGEND = (
-    "accuracy: mean over seeds [ends of the 95 % intervals]; base: the better of majority class and bare "
+_UTILITY: dict[Utility, str] = {
+    "accuracy": "accuracy: mean over seeds [ends of the 95 % intervals]; base: the better of majority class and bare "
     "backbone; 'not learned': not above it, so that low leakage says nothing about the defenses.",
+    "perplexity": "perplexity of the test texts, less is better: mean over seeds [ends of the 95 % intervals]; "
+    "base: the bare backbone; 'not learned': not below it, so that low leakage says nothing about the defenses.",
+}
+_LEGEND = (
     "bytes: as serialised, 1 kB = 1000 B. epsilon: the largest client's and seed's; '-' without differential "
     "privacy. Elsewhere '-' means that nothing was run.",
     "leakage: advantage over the negative control, 0 to 1; the worst attack from the worst seat, and the "
@@ -23,7 +27,6 @@ LEGEND = (
     "protection. A leak that is measured (lower end above 0) counts even so.",
     "'+ 1 failed': one cell (an attack from a seat with a seed) gave no number; the worst may be among such.",
 )
-"""How to read a leaderboard."""
 
 NOTHING = "No records yet: run a suite first."
 """What stands in the place of an empty board."""
@@ -34,6 +37,12 @@ _TROUBLE: tuple[State, ...] = ("failed", "timeout", "unscored", "not run")
 def title(task: TaskBoard) -> str:
     """Return the heading of one part of a board."""
     return f"{task.suite} / {task.task}, {plural(len(task.seeds), 'seed')}"
+
+
+def legend(board: Board) -> tuple[str, ...]:
+    """Return how to read the leaderboard, a paragraph for each thing it shows."""
+    shown = {task.utility for task in board.tasks}
+    return (*(said for utility, said in _UTILITY.items() if utility in shown), *_LEGEND)
 
 
 def plural(count: int, noun: str) -> str:
@@ -60,13 +69,14 @@ def span(value: float | None, low: float | None, high: float | None, *, digits: 
     return said if low is None or high is None else f"{said} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
-def accuracy_lines(quantity: Quantity, *, seeds: int) -> list[str]:
-    """Return an accuracy, its base, and whether the system has learned."""
+def utility_lines(quantity: Quantity, utility: Utility, *, seeds: int) -> list[str]:
+    """Return an accuracy or a perplexity, its base, and whether the system has learned."""
     if quantity.value is None:
         return [lost_text(quantity, seeds=seeds)]
-    base = "" if quantity.control is None else f"base {quantity.control:.3f}"
+    digits = 3 if utility == "accuracy" else 1
+    base = "" if quantity.control is None else f"base {quantity.control:.{digits}f}"
     marks = [base, "not learned" if quantity.learned is False else ""]
-    return [span(quantity.value, quantity.low, quantity.high, digits=3), *filter(None, marks)]
+    return [span(quantity.value, quantity.low, quantity.high, digits=digits), *filter(None, marks)]
 
 
 def bytes_text(quantity: Quantity, *, seeds: int) -> str:
@@ -108,7 +118,7 @@ def reasons(board: Board) -> Iterator[str]:
     """Yield why places of the board hold no number, each reason of a system once."""
     for task in board.tasks:
         for row in task.rows:
-            quantities = (row.accuracy_server, row.accuracy_client, row.bytes_total)
+            quantities = (row.utility_server, row.utility_client, row.bytes_total)
             said = [reason for quantity in quantities for reason in quantity.reasons]
             said += [reason for leak in row.leaks.values() for reason in leak.reasons]
             yield from (f"{task.task}/{row.system}: {reason}" for reason in dict.fromkeys(said))

@@ -11,12 +11,12 @@ from typing import Any, get_args
 
 from qlorabench.records.board import Board, BoardRow, Leak, Quantity, State, TaskBoard
 from qlorabench.records.record import Record
-from qlorabench.report._text import LEGEND
+from qlorabench.report._text import legend
 
 
 def board_json(board: Board) -> str:
     """Return the board with every field of every place, and the legend."""
-    return _json({**asdict(board), "legend": LEGEND})
+    return _json({**asdict(board), "legend": legend(board)})
 
 
 def board_csv(board: Board) -> str:
@@ -37,6 +37,7 @@ def details_csv(records: Iterable[Record]) -> str:
 def _flat(task: TaskBoard, row: BoardRow) -> dict[str, Any]:
     flat: dict[str, Any] = {"suite": task.suite, "task": task.task, "system": row.system}
     flat["seeds"] = " ".join(map(str, task.seeds))
+    flat["utility"] = task.utility
     for field in fields(row):
         if isinstance(quantity := getattr(row, field.name), Quantity):
             flat |= _quantity(field.name, quantity)
@@ -47,7 +48,7 @@ def _flat(task: TaskBoard, row: BoardRow) -> dict[str, Any]:
 
 def _quantity(name: str, quantity: Quantity) -> dict[str, Any]:
     flat = {"": quantity.value, "_low": quantity.low, "_high": quantity.high, "_state": quantity.state}
-    if name.startswith("accuracy"):
+    if name.startswith("utility"):
         flat |= {"_control": quantity.control, "_learned": quantity.learned}
     return {f"{name}{end}": value for end, value in flat.items()}
 

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from qlorabench.records.board import GOALS, Board, BoardRow, TaskBoard
+from qlorabench.records.board import Board, BoardRow, TaskBoard
 from qlorabench.records.record import Record
 from qlorabench.report._text import (
-    LEGEND,
     NOTHING,
-    accuracy_lines,
     by_task,
     bytes_text,
     detail_lines,
     epsilon_text,
     leak_lines,
+    legend,
     reasons,
     title,
+    utility_lines,
 )
 
-_HEADINGS = ("system", "accuracy, server", "accuracy, client", "down / round", "up / round", "total", "epsilon")
+_COSTS = ("down / round", "up / round", "total", "epsilon")
 _DETAILS = ("system, attack, seat", "metric", "value", "n", "leakage", "note")
 
 
@@ -29,8 +29,8 @@ def board_markdown(board: Board) -> str:
         return f"{NOTHING}\n"
     parts = [f"### {_escape(title(task))}\n\n{_task(task)}" for task in board.tasks]
     missing = "".join(f"- {_escape(line)}\n" for line in reasons(board))
-    legend = "".join(f"- {line}\n" for line in LEGEND)
-    return "\n".join(filter(None, (*parts, missing, legend)))
+    reading = "".join(f"- {line}\n" for line in legend(board))
+    return "\n".join(filter(None, (*parts, missing, reading)))
 
 
 def details_markdown(records: Iterable[Record]) -> str:
@@ -43,20 +43,27 @@ def details_markdown(records: Iterable[Record]) -> str:
 
 
 def _task(task: TaskBoard) -> str:
-    headings = (*_HEADINGS, *(f"leakage: {goal}" for goal in GOALS))
-    return _table(headings, [_places(row, seeds=len(task.seeds)) for row in task.rows])
+    headings = (
+        "system",
+        f"{task.utility}, server",
+        f"{task.utility}, client",
+        *_COSTS,
+        *(f"leakage: {goal}" for goal in task.goals),
+    )
+    return _table(headings, [_places(row, task) for row in task.rows])
 
 
-def _places(row: BoardRow, *, seeds: int) -> list[Sequence[str]]:
+def _places(row: BoardRow, task: TaskBoard) -> list[Sequence[str]]:
+    utility, seeds = task.utility, len(task.seeds)
     return [
         [row.system],
-        accuracy_lines(row.accuracy_server, seeds=seeds),
-        accuracy_lines(row.accuracy_client, seeds=seeds),
+        utility_lines(row.utility_server, utility, seeds=seeds),
+        utility_lines(row.utility_client, utility, seeds=seeds),
         [bytes_text(row.bytes_down_client_round, seeds=seeds)],
         [bytes_text(row.bytes_up_client_round, seeds=seeds)],
         [bytes_text(row.bytes_total, seeds=seeds)],
         [epsilon_text(row.epsilon, seeds=seeds)],
-        *(leak_lines(row.leaks[goal]) for goal in GOALS),
+        *(leak_lines(row.leaks[goal]) for goal in task.goals),
     ]
 
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from qlorabench.records.board import GOALS, Board, BoardRow, TaskBoard
+from qlorabench.records.board import Board, BoardRow, TaskBoard, Utility
 from qlorabench.records.leaderboard import details
 from qlorabench.records.record import Record
 from qlorabench.report._text import (
-    LEGEND,
     NOTHING,
-    accuracy_lines,
     by_task,
     bytes_text,
     detail_lines,
     epsilon_text,
     leak_lines,
+    legend,
     reasons,
     title,
+    utility_lines,
 )
 
 if TYPE_CHECKING:
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 WIDTH = 100
 """Columns that a table takes at most."""
+_SYSTEM = 18
+"""Columns of the systems' names."""
+_GOALS = 4
+"""Goals in one table: of more the numbers would not fit their columns."""
 
 
 def print_table(board: Board, console: Console) -> None:
@@ -34,10 +38,11 @@ def print_table(board: Board, console: Console) -> None:
     for task in board.tasks:
         _say(console, title(task), style="bold")
         _print(console, _costs(task))
-        _print(console, _leaks(task))
+        for start in range(0, len(task.goals), _GOALS):
+            _print(console, _leaks(task, task.goals[start : start + _GOALS]))
     for line in reasons(board):
         _say(console, line)
-    _say(console, NOTHING if not board.tasks else "\n".join(("", *LEGEND)), style="dim")
+    _say(console, NOTHING if not board.tasks else "\n".join(("", *legend(board))), style="dim")
 
 
 def print_details(records: Iterable[Record], console: Console) -> None:
@@ -51,29 +56,30 @@ def print_details(records: Iterable[Record], console: Console) -> None:
 
 
 def _costs(task: TaskBoard) -> Table:
-    table = _table("system", "accuracy, server", "accuracy, client", widths=(18, 21, 21))
+    table = _table("system", f"{task.utility}, server", f"{task.utility}, client", widths=(_SYSTEM, 21, 21))
     for name in ("down/round", "up/round", "total", "epsilon"):
         table.add_column(name, justify="right", overflow="fold")
     for row in task.rows:
-        _add(table, _cost_places(row, seeds=len(task.seeds)))
+        _add(table, _cost_places(row, task.utility, seeds=len(task.seeds)))
     return table
 
 
-def _cost_places(row: BoardRow, *, seeds: int) -> list[str]:
+def _cost_places(row: BoardRow, utility: Utility, *, seeds: int) -> list[str]:
     counts = (row.bytes_down_client_round, row.bytes_up_client_round, row.bytes_total)
     return [
         row.system,
-        "\n".join(accuracy_lines(row.accuracy_server, seeds=seeds)),
-        "\n".join(accuracy_lines(row.accuracy_client, seeds=seeds)),
+        "\n".join(utility_lines(row.utility_server, utility, seeds=seeds)),
+        "\n".join(utility_lines(row.utility_client, utility, seeds=seeds)),
         *(bytes_text(count, seeds=seeds) for count in counts),
         epsilon_text(row.epsilon, seeds=seeds),
     ]
 
 
-def _leaks(task: TaskBoard) -> Table:
-    table = _table("system", *(f"leakage: {goal}" for goal in GOALS), widths=(18, 26, 26, 26))
+def _leaks(task: TaskBoard, goals: Sequence[str]) -> Table:
+    width = min(26, (WIDTH - _SYSTEM) // len(goals) - 1)
+    table = _table("system", *(f"leakage: {goal}" for goal in goals), widths=(_SYSTEM, *(width for _ in goals)))
     for row in task.rows:
-        _add(table, [row.system, *("\n".join(leak_lines(row.leaks[goal])) for goal in GOALS)])
+        _add(table, [row.system, *("\n".join(leak_lines(row.leaks[goal])) for goal in goals)])
     return table
 
 

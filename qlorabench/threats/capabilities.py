@@ -26,8 +26,10 @@ class Capability(StrEnum):
     """Public examples of the same distribution."""
     CANDIDATES = "candidates"
     """A list of examples, some of them members: the challenge of a membership game."""
+    CANARY_PROMPTS = "canary-prompts"
+    """The words that stand before secrets, with the secrets' form: the challenge of an extraction game."""
     CHOSEN_BROADCASTS = "chosen-broadcasts"
-    """The power to send any adapter instead of the protocol's."""
+    """The power to send any adapter instead of the protocol's, in a run that takes the honest one's place."""
 
 
 MEANING: dict[Capability, str] = {
@@ -40,6 +42,7 @@ MEANING: dict[Capability, str] = {
     Capability.OWN_DATA: "its own clients' examples",
     Capability.AUXILIARY_DATA: "public examples of the same distribution",
     Capability.CANDIDATES: "a list of candidate examples to tell members from non-members",
+    Capability.CANARY_PROMPTS: "the words before secrets, and the secrets' form",
     Capability.CHOSEN_BROADCASTS: "may broadcast any adapter it likes",
 }
 """Plain words for each capability, for cards and messages."""

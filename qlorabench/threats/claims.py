@@ -16,6 +16,9 @@ class Goal(StrEnum):
     RECONSTRUCTION = "reconstruction"
     MEMBERSHIP = "membership"
     ADAPTER = "adapter"
+    EXTRACTION = "extraction"
+    VERIFICATION = "verification"
+    """Telling which of a list of known texts were trained on, from the updates; never a reconstruction."""
 
 
 @dataclass(frozen=True)
@@ -60,5 +63,16 @@ class AdapterClaim:
     """Numbers that say how the claim was made (window length, inflation), for the record."""
 
 
-Claim = ReconstructionClaim | MembershipClaim | AdapterClaim
+@dataclass(frozen=True)
+class ExtractionClaim:
+    """The secrets behind the prompts, in the prompts' order."""
+
+    guesses: tuple[tuple[str, ...], ...]
+    """For each prompt the likeliest secrets of the whole space, distinct, best first; found without its references."""
+    scores: np.ndarray
+    """(prompts, references), finite; higher means that training more likely said it."""
+    note: str = ""
+
+
+Claim = ReconstructionClaim | MembershipClaim | AdapterClaim | ExtractionClaim
 """Any claim."""

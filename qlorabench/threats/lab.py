@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from qlorabench.federation.losses import example_losses, next_token_losses
 from qlorabench.federation.model import AdapterModel
 from qlorabench.federation.state import State
 from qlorabench.tasks.encoding import Encoded, collate
+from qlorabench.threats.queries import Queries
 
 BATCH = 64
-"""Rows of one forward pass in evaluation."""
+"""Rows of one forward pass of a classifier in evaluation."""
+TEXTS = 8
+"""Rows of one forward pass of a language model, whose logits are as wide as its vocabulary."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +32,10 @@ class Lab:
     start: Mapping[str, Tensor]
     """Public start of every tensor; what never travels stays so."""
     memo: dict[str, bytes] = field(default_factory=dict)
-    """Logits, so that no pair of adapter and data is computed twice. Name and cipher come from the content of the
-    pair: only who holds both can read an entry, though seats share the memo."""
+    """Logits or token losses, so that no pair of adapter and data is computed twice. Name and cipher come from the
+    content of the pair: only who holds both can read an entry, though seats share the memo."""
+    queries: Queries = field(default_factory=Queries)
+    """What was asked of the model; the harness's count."""
 
     def mount(self, state: Mapping[str, Tensor]) -> AdapterModel:
         """Return the model with ``state`` over the public start."""
@@ -37,16 +43,57 @@ class Lab:
         return self.model
 
     def logits(self, state: Mapping[str, Tensor], data: Encoded) -> np.ndarray:
-        """Return logits of shape (rows, classes) for ``data`` under the adapter ``state``."""
-        full = {**self.start, **state}
-        content = _content(full, data, self.model.scaling)
-        name = hashlib.sha256(b"name" + content).hexdigest()
-        if name not in self.memo:
-            self.memo[name] = _cipher(self._logits(full, data).tobytes(), content)
-        plain = _cipher(self.memo[name], content)
-        return np.frombuffer(plain, dtype=np.float64).reshape(len(data), -1).copy()
+        """Return a classifier's logits of shape (rows, classes) for ``data`` under the adapter ``state``."""
+        if self.model.objective != "classification":
+            raise TypeError("a language model's logits are too many to keep: mount(state) and call model(ids, mask)")
+        return self._remembered(self._logits, state, data).reshape(len(data), -1)
 
-    def _logits(self, state: Mapping[str, Tensor], data: Encoded) -> np.ndarray:
+    def token_losses(self, state: Mapping[str, Tensor], data: Encoded) -> tuple[np.ndarray, ...]:
+        """Return for each text of ``data`` the loss in nats of each predicted token, (tokens - 1,), under ``state``.
+
+        For language models. The first token of a text is not predicted, the last one (its end) is.
+        """
+        if self.model.objective != "language-modeling":
+            raise TypeError("a classifier predicts no tokens: ask for losses")
+        flat = self._remembered(self._token_losses, state, data)
+        return tuple(np.split(flat, np.cumsum(data.lengths - 1)[:-1]))
+
+    def losses(self, state: Mapping[str, Tensor], data: Encoded) -> np.ndarray:
+        """Return the loss of each row of ``data``, (rows,), in nats, under the adapter ``state``.
+
+        A classifier's is the cross entropy of the label, a language model's the mean over predicted tokens.
+        """
+        if self.model.objective == "language-modeling":
+            return np.array([tokens.mean() if len(tokens) else 0.0 for tokens in self.token_losses(state, data)])
+        logits = torch.from_numpy(self.logits(state, data))
+        nothing = torch.empty(0)
+        return example_losses("classification", logits, nothing, nothing, data.labels).numpy()
+
+    def _remembered(
+        self, compute: Callable[[State, Encoded], np.ndarray], state: Mapping[str, Tensor], data: Encoded
+    ) -> np.ndarray:
+        """Return ``compute(state, data)``, flat float64, from the memo where it holds it."""
+        question = b"texts/" + b"/".join(ids.tobytes() for ids in data.ids)
+        return self.recall(state, question, lambda full: compute(full, data), rows=len(data))
+
+    def recall(
+        self, state: Mapping[str, Tensor], question: bytes, compute: Callable[[State], np.ndarray], *, rows: int
+    ) -> np.ndarray:
+        """Return ``compute(full state)``, flat float64, from the memo where the same was asked before.
+
+        ``question`` names all that the numbers depend on but the adapter, and ``rows`` counts the rows that computing
+        them sends through the model.
+        """
+        full = {**self.start, **state}
+        content = _content(full, question, self.model.scaling)
+        name = hashlib.sha256(b"name" + content).hexdigest()
+        if name in self.memo:
+            self.queries.rows += rows
+        else:
+            self.memo[name] = _cipher(compute(full).tobytes(), content)
+        return np.frombuffer(_cipher(self.memo[name], content), dtype=np.float64).copy()
+
+    def _logits(self, state: State, data: Encoded) -> np.ndarray:
         model = self.mount(state)
         order = np.argsort(data.lengths, kind="stable")
         with torch.inference_mode():
@@ -55,10 +102,18 @@ class Lab:
         out[order] = torch.cat(rows).double().numpy()
         return out
 
-    def losses(self, state: Mapping[str, Tensor], data: Encoded) -> np.ndarray:
-        """Return the cross entropy of each row of ``data``, (rows,), in nats, under the adapter ``state``."""
-        logits = torch.from_numpy(self.logits(state, data))
-        return nn.functional.cross_entropy(logits, torch.from_numpy(data.labels), reduction="none").numpy()
+    def _token_losses(self, state: State, data: Encoded) -> np.ndarray:
+        """Return the losses of all texts behind each other, (predicted tokens,)."""
+        model = self.mount(state)
+        order = np.argsort(data.lengths, kind="stable")
+        found: list[np.ndarray] = [np.empty(0)] * len(data)
+        for part in (order[i : i + TEXTS] for i in range(0, len(order), TEXTS)):
+            ids, mask = collate(data, part)
+            with torch.inference_mode():
+                losses = next_token_losses(model(ids, mask), ids, mask).double().numpy()
+            for row, own in zip(part, losses, strict=True):
+                found[row] = own[: data.lengths[row] - 1]
+        return np.concatenate(found)
 
     @property
     def bare(self) -> State:
@@ -75,12 +130,11 @@ def _cipher(text: bytes, content: bytes) -> bytes:
     return (np.frombuffer(text, np.uint8) ^ np.frombuffer(stream, np.uint8)).tobytes()
 
 
-def _content(state: Mapping[str, Tensor], data: Encoded, scaling: float) -> bytes:
+def _content(state: Mapping[str, Tensor], question: bytes, scaling: float) -> bytes:
     """Return a hash of what logits depend on; a factor A under a zero B does nothing and is left out."""
     digest = hashlib.sha256(repr(scaling).encode())
     for name in sorted(state):
         idle = name.endswith(".A") and not state[f"{name[:-2]}.B"].any()
         digest.update(name.encode() + (b"" if idle else state[name].contiguous().numpy().tobytes()))
-    for ids in data.ids:
-        digest.update(ids.tobytes() + b"/")
+    digest.update(question)
     return digest.digest()

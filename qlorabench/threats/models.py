@@ -44,16 +44,11 @@ class ThreatModel:
         )
 
 
-_CLIENT = frozenset({_C.BROADCASTS, _C.RELEASED_ADAPTER, _C.OWN_UPDATES, _C.OWN_DATA, _C.CANDIDATES})
-_SERVER = frozenset(
-    {
-        _C.BROADCASTS,
-        _C.RELEASED_ADAPTER,
-        _C.OTHERS_UPDATES,
-        _C.AGGREGATE_UPDATE,
-        _C.SERVER_ADAPTER,
-        _C.CANDIDATES,
-    }
+_GAMES = frozenset({_C.CANDIDATES, _C.CANARY_PROMPTS})
+"""Challenges, which every seat is posed."""
+_CLIENT = frozenset({_C.BROADCASTS, _C.RELEASED_ADAPTER, _C.OWN_UPDATES, _C.OWN_DATA}) | _GAMES
+_SERVER = (
+    frozenset({_C.BROADCASTS, _C.RELEASED_ADAPTER, _C.OTHERS_UPDATES, _C.AGGREGATE_UPDATE, _C.SERVER_ADAPTER}) | _GAMES
 )
 _METHOD = "knows the method and every public parameter, follows the protocol"
 
@@ -63,7 +58,7 @@ def _models(k: int) -> dict[str, ThreatModel]:
         ThreatModel(
             "eavesdropper",
             "somebody who records the downlink",
-            frozenset({_C.BROADCASTS, _C.RELEASED_ADAPTER, _C.CANDIDATES}),
+            frozenset({_C.BROADCASTS, _C.RELEASED_ADAPTER}) | _GAMES,
             "knows the method and every public parameter; the downlink is not encrypted, the uplink is",
             "tampering; traffic analysis of the uplink",
         ),
@@ -107,7 +102,7 @@ def _models(k: int) -> dict[str, ThreatModel]:
         ThreatModel(
             "end-user",
             "whoever is handed the released adapter",
-            frozenset({_C.RELEASED_ADAPTER, _C.CANDIDATES}),
+            frozenset({_C.RELEASED_ADAPTER}) | _GAMES,
             "knows the method and every public parameter; holds the weights, not just query access",
             "repeated releases of one federation",
         ),

@@ -18,8 +18,10 @@ from qlorabench.seeding import Seed
 from qlorabench.tasks.dataset import Indices
 from qlorabench.tasks.task import PreparedTask
 from qlorabench.threats.capabilities import Capability
+from qlorabench.threats.crafting import CraftedRun, QueuedClients
 from qlorabench.threats.lab import Lab
 from qlorabench.threats.models import ThreatModel
+from qlorabench.threats.prompts import ExtractionGame
 from qlorabench.threats.view import Broadcast, Update, View
 
 
@@ -43,6 +45,7 @@ def draw_challenge(task: PreparedTask, *, insiders: int, most: int, seed: Seed) 
         raise UserError(f"the adversary sits at all {len(task.client_rows)} clients: there is nobody left to attack")
     rng = seed.numpy()
     pool = np.concatenate(outsiders)
+    pool = pool[~np.isin(pool, task.canary_rows)]  # secrets of another distribution than the held-out rows
     count = min(most, len(pool), len(task.holdout))
     members = rng.choice(pool, count, replace=False)
     others = rng.choice(task.holdout, count, replace=False)
@@ -60,11 +63,13 @@ def observe(
     task: PreparedTask,
     lab: Lab,
     challenge: Challenge,
+    game: ExtractionGame,
     weights: Sequence[float],
+    crafted: CraftedRun | None = None,
 ) -> View:
     """Return the view of ``threat``: every granted facet is built, no other is.
 
-    Raises UserError where the transcript is damaged.
+    ``crafted`` serves a seat that may choose its broadcasts. Raises UserError where the transcript is damaged.
     """
     broadcasts = lambda: _broadcasts(transcript, protocol)  # noqa: E731
     builders: dict[Capability, Callable[[], Any]] = {
@@ -78,10 +83,17 @@ def observe(
         ),
         Capability.OWN_DATA: lambda: tuple(task.client(i) for i in range(threat.colluders)),
         Capability.CANDIDATES: lambda: task.encoded.take(challenge.rows),
-        Capability.CHOSEN_BROADCASTS: lambda: True,
+        Capability.CANARY_PROMPTS: lambda: game.prompts,
+        Capability.CHOSEN_BROADCASTS: lambda: _clients(crafted),
     }
     facets: Mapping[Capability, Any] = {c: builders[c]() for c in Capability if c in threat.grants}
     return View(threat.label, threat.colluders, protocol.facts, lab, facets)
+
+
+def _clients(crafted: CraftedRun | None) -> QueuedClients:
+    if crafted is None:
+        raise ValueError("a seat that chooses its broadcasts needs a run of its own")
+    return crafted.open()
 
 
 def _broadcasts(transcript: Transcript, protocol: Protocol, *, last: bool = False) -> tuple[Broadcast, ...]:

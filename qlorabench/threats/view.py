@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
+
+from torch import Tensor
 
 from qlorabench.federation.facts import PublicFacts
 from qlorabench.federation.state import State
@@ -38,6 +40,48 @@ class Update:
     client: int
     data: bytes
     state: State
+    noise: Mapping[str, Tensor] | None = None
+    """Variance of each element that its reader knows of beside what the system's facts say; ``None`` for none."""
+
+
+@dataclass(frozen=True)
+class SecretPrompt:
+    """One question of the extraction game: which secret of digits stood behind these words in training, if any did."""
+
+    prompt: str
+    """The text before the secret; secret and prompt joined are the text."""
+    alphabet: tuple[str, ...]
+    """The digits as they are written in a secret, one token each."""
+    length: int
+    """Digits of a secret."""
+    references: tuple[str, ...]
+    """Secrets of this form to be scored, distinct: the true one among others that were drawn at random."""
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One chosen broadcast and what came of it."""
+
+    broadcast: Broadcast
+    """What the state became: the system's codec works on it too."""
+    update: Update | None
+    """The client's reply; ``None`` where its own checks refuse the broadcast."""
+
+
+class Crafter(Protocol):
+    """The power to send any adapter: a run of the server's own, instead of the honest federation."""
+
+    @property
+    def rounds(self) -> int:
+        """How many broadcasts each client takes, refused ones included; then it is gone."""
+
+    def send(self, state: State, *, client: int) -> Exchange:
+        """Send ``state``, every travelling tensor, to ``client`` as its next broadcast.
+
+        The client decodes it, checks it against the broadcast it accepted before, and trains on new batches with
+        new coins. Raises RuntimeError where it is gone, where a tensor is missing, too many or of another shape,
+        and where local training breaks down.
+        """
 
 
 @dataclass(frozen=True)
@@ -99,3 +143,13 @@ class View:
     def candidates(self) -> Encoded:
         """The candidates of the membership game, members and non-members shuffled."""
         return self._get(Capability.CANDIDATES)  # type: ignore[no-any-return]
+
+    @property
+    def prompts(self) -> tuple[SecretPrompt, ...]:
+        """The words before secrets, of which some stood in a client's texts; empty on a task without canaries."""
+        return self._get(Capability.CANARY_PROMPTS)  # type: ignore[no-any-return]
+
+    @property
+    def crafted(self) -> Crafter:
+        """The clients, for a server that sends what it likes."""
+        return self._get(Capability.CHOSEN_BROADCASTS)  # type: ignore[no-any-return]

@@ -95,11 +95,11 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
 @pytest.mark.parametrize("what", ["attacks", "defenses", "threats", "tasks", "suites"])
 def test_listings_name_what_ships(what: str, invoke, tmp_path: Path) -> None:
     names = {
-        "attacks": ["span", "calibrated-loss", "smoothing"],
+        "attacks": ["span", "calibrated-loss", "smoothing", "extraction", "differential-score"],
         "defenses": ["dp-sgd", "frozen-a", "quantized-broadcast", "quantized-upload"],
         "threats": ["eavesdropper", "malicious-server", "not covered"],
         "tasks": ["rotten-tomatoes", "sms-spam", "csv", "jsonl", "parquet", "hub"],
-        "suites": ["quickstart", "toy"],
+        "suites": ["quickstart", "toy", "extraction"],
     }[what]
     done = invoke("ls", what, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -108,7 +108,7 @@ def test_listings_name_what_ships(what: str, invoke, tmp_path: Path) -> None:
 
 
 def test_a_shipped_suite_checks_without_problems(invoke, tmp_path: Path) -> None:
-    for name in ("quickstart", "toy"):
+    for name in ("quickstart", "toy", "extraction"):
         done = invoke("check", name, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert "no problems" in done.stdout

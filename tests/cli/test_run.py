@@ -18,7 +18,7 @@ def rows(out: Path) -> list[dict]:
 
 
 def timeless(out: Path) -> list[str]:
-    return [json.dumps({k: v for k, v in row.items() if k != "seconds"}) for row in rows(out)]
+    return [json.dumps({k: v for k, v in row.items() if k not in ("seconds", "peak_bytes")}) for row in rows(out)]
 
 
 def tree(folder: Path) -> dict[str, bytes]:

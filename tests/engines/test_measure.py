@@ -87,6 +87,26 @@ def test_the_same_cell_measured_again_gives_the_same_numbers(trained, bench):
     assert all(run == runs[0] for run in runs)
 
 
+def test_what_an_attack_asks_is_counted_whatever_was_asked_before(trained, bench):
+    spec, out, _ = trained
+    attack = attack_of(ThreatSpec("end-user"), "calibrated-loss")
+    counts = [by_metric(measure_leakage(bench, spec, out, attack))["queries"].value for _ in range(2)]
+    assert counts[0] == counts[1] > 40  # the released adapter and the bare one, on 40 candidates
+
+
+def test_rows_that_a_malicious_server_drew_count_as_truth(trained, bench, monkeypatch):
+    spec, out, _ = trained
+    held = []
+    monkeypatch.setattr(
+        "qlorabench.engines.measure.judge_reconstruction", lambda claim, truths, *_, **__: held.extend(truths) or []
+    )
+    monkeypatch.setattr("qlorabench.federation.transcript.Secrets.batches", lambda self, client: [])
+    rows = measure_leakage(bench, spec, out, attack_of(ThreatSpec("malicious-server"), "a-stacking"))
+    assert by_metric(rows)["queries"].value == CLIENTS * 5
+    assert all(len(truth.texts) > 0 for truth in held)
+    assert len(held) == CLIENTS
+
+
 def test_a_seat_of_more_clients_than_there_are_is_told_to_the_user(trained, bench):
     spec, out, _ = trained
     attack = attack_of(ThreatSpec("colluding-clients", 7), "calibrated-loss")

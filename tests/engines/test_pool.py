@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from qlorabench.engines.pool import JobFailed, JobTimeout, Pool
+from qlorabench.engines.pool import JobFailed, JobTimeout, Pool, timed
 from qlorabench.errors import UserError
 
 
@@ -40,6 +40,10 @@ def sleep(context, seconds):
 
 def die(context):
     os._exit(3)
+
+
+def fill(context, megabytes):
+    return len(b"1" * (megabytes << 20))
 
 
 def unsendable(context):
@@ -112,6 +116,21 @@ def test_a_job_over_its_time_is_ended_and_the_pool_goes_on(pool):
 
 def test_a_job_within_its_time_is_left_alone(pool):
     assert pool.submit(add, 1, seconds=30).result() == 101
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="the kernel does not count peaks")
+def test_the_peak_is_that_of_the_job_alone(pool):
+    small, large, again = (pool.submit(timed, fill, megabytes).result() for megabytes in (1, 300, 1))
+    assert large.peak_bytes - small.peak_bytes == pytest.approx(299 << 20, rel=0.1)
+    assert again.peak_bytes == pytest.approx(small.peak_bytes, rel=0.1)
+
+
+def test_a_peak_that_cannot_be_counted_is_missing(monkeypatch):
+    def refuse(*_):
+        raise PermissionError
+
+    monkeypatch.setattr("pathlib.Path.write_text", refuse)
+    assert timed(None, lambda context: 7)[::2] == (7, None)
 
 
 def test_a_worker_that_dies_is_reported_and_replaced(pool):

@@ -28,6 +28,7 @@ def contribution(bench, spec, *, client=0, round=0, protocol=None, data=None):
         protocol,
         data or bench.tasks[spec.seed].client(client),
         protocol.encode_broadcast(server, round=round, seed=spec.random),
+        previous=None,
         start=start,
         client=client,
         round=round,
@@ -51,7 +52,7 @@ def test_a_client_starts_from_what_it_was_sent_and_not_from_what_the_server_hold
     protocol = protocol_of(spec)
     server = random_state(protocol.facts.travelling)
     data = protocol.encode_broadcast(server, round=0, seed=spec.random)
-    made = train_client(bench, spec, protocol.facts, data, 0, 0)
+    made = train_client(bench, spec, protocol.facts, data, None, 0, 0)
     update, held = protocol.decode_update(made.message, round=0, client=0), protocol.decode_broadcast(data, round=0)
     after = bench.model(spec).state()
     torch.testing.assert_close(after, {**after, **{n: held[n] + update[n] for n in held}}, rtol=0, atol=1e-6)
@@ -119,7 +120,7 @@ def test_a_job_tells_batches_as_rows_of_the_data_set(bench):
     protocol = protocol_of(spec)
     _, start = describe(bench, spec)
     data = protocol.encode_broadcast(start, round=0, seed=spec.random)
-    made = train_client(bench, spec, protocol.facts, data, 2, 0)
+    made = train_client(bench, spec, protocol.facts, data, None, 2, 0)
     rows = bench.tasks[0].client_rows[2]
     assert all(isinstance(row, int) for batch in made.batches for row in batch)
     assert np.isin(np.concatenate(made.batches), rows).all()
@@ -127,7 +128,7 @@ def test_a_job_tells_batches_as_rows_of_the_data_set(bench):
 
 def test_systems_without_private_sampling_are_compared_on_the_same_batches(bench):
     plain, quantized = system(), system(("quantized-broadcast", {"bits": 4}))
-    made = [train_client(bench, s, describe(bench, s)[0], message(bench, s), 0, 0) for s in (plain, quantized)]
+    made = [train_client(bench, s, describe(bench, s)[0], message(bench, s), None, 0, 0) for s in (plain, quantized)]
     assert made[0].batches == made[1].batches
 
 

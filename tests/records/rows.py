@@ -19,7 +19,8 @@ def record(**fields):
 
 
 def leak(leakage, low=None, high=None, *, goal="membership", threat="client", attack="loss", **fields):
-    metric = {"membership": "auc", "reconstruction": "token_recall", "adapter": "error_removed"}[goal]
+    headlines = {"membership": "auc", "reconstruction": "token_recall", "adapter": "error_removed"}
+    metric = headlines.get(goal, "extraction@1")
     base = {"kind": "leakage", "goal": goal, "threat": threat, "attack": attack, "metric": metric}
     base |= {"value": 0.7, "control": 0.5, "headline": True, "validated": True}
     return record(**base | {"leakage": leakage, "leakage_low": low, "leakage_high": high} | fields)

@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -35,6 +36,19 @@ def test_rows_are_flat_objects_with_the_fields_of_a_record(tmp_path):
     rows = [json.loads(line) for line in lines]
     assert [row.pop("rows_left") for row in rows] == [2, 1, 0, 0, 1, 0, 0]
     assert rows == [row.to_json() for block in BLOCKS for row in block]
+
+
+def test_rows_of_before_costs_were_measured_are_read(tmp_path):
+    journal = write(tmp_path / "j")
+    lines = [json.loads(line) for line in journal.path.read_text().splitlines()]
+    older = [{name: value for name, value in line.items() if name != "peak_bytes"} for line in lines]
+    journal.path.write_text("".join(json.dumps(line) + "\n" for line in older))
+    assert journal.read() == [row for block in BLOCKS for row in block]
+
+
+def test_the_reference_results_are_read():
+    for path in (Path(__file__).parents[2] / "results").glob("*/records.jsonl"):
+        assert Journal(path).read()
 
 
 def test_no_file_is_an_empty_journal(tmp_path):

@@ -19,10 +19,10 @@ def leak_of(*records, goal="membership"):
 
 def test_costs_of_one_seed():
     row = row_of(costs(epsilon=4.0))
-    server = row.accuracy_server
+    server = row.utility_server
     assert (server.state, server.value, server.low, server.high) == ("measured", 0.84, 0.84 - 0.02, 0.84 + 0.02)
     assert (server.control, server.learned) == (0.6, True)
-    assert (row.accuracy_client.value, row.accuracy_client.low) == (0.82, None)
+    assert (row.utility_client.value, row.utility_client.low) == (0.82, None)
     assert (row.bytes_down_client_round.value, row.bytes_up_client_round.value) == (12_345.0, 512.0)
     assert (row.bytes_total.value, row.epsilon.value) == (4_560_000.0, 4.0)
 
@@ -34,14 +34,14 @@ def test_epsilon_without_dp_is_missing(epsilon):
 
 def test_not_learned_with_any_seed_is_marked():
     row = row_of([*costs(), *costs(seed=1, validated=False)])
-    assert (row.accuracy_server.learned, row.accuracy_client.learned) == (False, True)
+    assert (row.utility_server.learned, row.utility_client.learned) == (False, True)
 
 
 def test_seeds_are_averaged_with_the_widest_interval():
     row = row_of([*costs(server=0.8, epsilon=2.0), *costs(seed=1, server=0.9, client=0.7, epsilon=3.0)])
-    assert row.accuracy_server.value == pytest.approx(0.85)
-    assert (row.accuracy_server.low, row.accuracy_server.high) == pytest.approx((0.78, 0.92))
-    assert (row.accuracy_client.value, row.accuracy_client.low, row.accuracy_client.high) == (0.76, 0.7, 0.82)
+    assert row.utility_server.value == pytest.approx(0.85)
+    assert (row.utility_server.low, row.utility_server.high) == pytest.approx((0.78, 0.92))
+    assert (row.utility_client.value, row.utility_client.low, row.utility_client.high) == (0.76, 0.7, 0.82)
     assert row.epsilon.value == 3.0, "a guarantee is as good as its worst"
 
 
@@ -49,7 +49,7 @@ def test_seeds_are_averaged_with_the_widest_interval():
 def test_no_mean_over_the_seeds_that_are_left(status):
     failed = record(seed=1, metric="", value=None, status=status, note="Traceback\n  x\nValueError: why\n")
     row = row_of([*costs(), failed])
-    accuracy = row.accuracy_server
+    accuracy = row.utility_server
     assert (accuracy.state, accuracy.value, accuracy.lost_seeds) == (status, None, 1)
     assert accuracy.reasons == (f"{status}: ValueError: why",)
     assert (row.bytes_total.state, row.bytes_total.value) == ("not run", None)

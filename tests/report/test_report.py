@@ -1,10 +1,12 @@
 import csv
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
+from qlorabench.records.board import GOALS
 from qlorabench.records.leaderboard import leaderboard
 from qlorabench.report import print_details, print_table, render, render_details
 from qlorabench.report._text import byte_text, leak_lines
@@ -56,6 +58,28 @@ def test_details_say_value_control_and_note():
         assert said in text, said
 
 
+def language(system="plain", *, value=41.26, validated=True):
+    """The costs of a language model."""
+    rows = costs(system, server=value, client=value + 10, validated=validated)
+    return [replace(r, task="lm", metric=r.metric.replace("accuracy", "perplexity"), key=f"lm{r.key}") for r in rows]
+
+
+def test_a_language_models_perplexity_stands_where_accuracy_does():
+    board = leaderboard([*RECORDS, *language(), *language("dp-sgd", value=260.0, validated=False)])
+    text = printed(print_table, board)
+    for said in ("accuracy, server", "perplexity, server", "perplexity, client", "41.3 [41.2, 41.3]", "less is better"):
+        assert said in text, said
+    assert "perplexity" not in printed(print_table, leaderboard(RECORDS))
+    assert "accuracy" not in printed(print_table, leaderboard(language()))
+    assert "| perplexity, server | perplexity, client |" in render(board, "markdown")
+    rows = list(csv.DictReader(io.StringIO(render(board, "csv"))))
+    assert [(r["utility"], r["utility_server"]) for r in rows[-2:]] == [
+        ("perplexity", "41.26"),
+        ("perplexity", "260.0"),
+    ]
+    assert rows[-1]["utility_server_learned"] == "False"
+
+
 @pytest.mark.parametrize("show", [print_table, print_details])
 def test_nothing_is_said_to_be_nothing(show):
     assert "No records yet" in printed(show, leaderboard([]) if show is print_table else [])
@@ -64,11 +88,32 @@ def test_nothing_is_said_to_be_nothing(show):
 def test_markdown_is_one_table_a_task_with_escapes():
     text = render(leaderboard(RECORDS), "markdown")
     lines = [line for line in text.splitlines() if line.startswith("|")]
-    assert {line.replace("\\|", "").count("|") for line in lines} == {11}
+    assert {line.replace("\\|", "").count("|") for line in lines} == {10}
     assert len(lines) == 2 + 3
     assert "0.31 [0.20, 0.42]<br>+ 1 failed<br>calibrated-loss, server-secure-aggregation" in text
     assert "the broadcast \\| is exact" in text
     assert "no evidence of protection" in text
+
+
+def test_only_goals_that_an_attack_has_are_columns():
+    text = render(leaderboard(RECORDS), "markdown")
+    assert "leakage: membership | leakage: adapter |" in text
+    for goal in ("reconstruction", "extraction"):
+        assert f"leakage: {goal}" not in text
+        assert f"leakage: {goal}" not in printed(print_table, leaderboard(RECORDS))
+
+
+def test_every_goal_at_once_fits_and_is_read_without_breaks_in_its_numbers():
+    rows = [leak(0.31, 0.2, 0.42, goal=g, attack=g, threat="server-secure-aggregation") for g in GOALS]
+    text = printed(print_table, leaderboard([*costs(), *rows]))
+    assert max(map(len, text.splitlines())) <= 100
+    assert text.count("0.31 [0.20, 0.42]") == len(GOALS)
+
+
+def test_a_task_without_attacks_has_no_table_of_leaks():
+    tables, _, _ = printed(print_table, leaderboard(costs())).partition("accuracy: mean over seeds")
+    assert "512 B" in tables
+    assert "leakage" not in tables
 
 
 def test_markdown_of_several_suites_has_a_heading_each():
@@ -84,7 +129,7 @@ def test_csv_is_raw_and_empty_where_missing():
     first, second, third = csv.DictReader(io.StringIO(render(leaderboard(RECORDS), "csv")))
     assert (first["bytes_down_client_round"], first["epsilon"], first["membership"]) == ("12345.0", "", "0.31")
     assert (first["membership_cells_failed"], first["adapter_state"], first["adapter"]) == ("1", "unsupported", "")
-    assert (second["membership_state"], second["accuracy_server_learned"]) == ("not validated", "False")
+    assert (second["membership_state"], second["utility_server_learned"]) == ("not validated", "False")
     assert third["membership_state"] == "not run"
 
 

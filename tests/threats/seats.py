@@ -15,11 +15,11 @@ CANDIDATES = 20
 SPY = f"{Path(__file__).parent / 'spy.py'}:Spy"
 
 
-def view_of(spec, out, threat):
+def view_of(spec, out, threat, *, bench=None):
     """Return what an attack in the seat ``threat`` is given of the trained federation of ``spec``."""
     attack = AttackSpec(
         threat=threat, name=SPY, label="spy", config={}, candidates=CANDIDATES, insiders=threat.colluders
     )
     with mock.patch.object(measure, "_judge", return_value=[]):
-        measure_leakage(toy_bench(), spec, out, attack)
+        measure_leakage(bench or toy_bench(), spec, out, attack)
     return registry("attacks").load(SPY).view
