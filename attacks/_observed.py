@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,15 +19,20 @@ from ._noise import RELATIVE, codec_variances, privacy_variance, rounding_varian
 
 KEYS = frozenset({"key", "k_proj", "k_lin"})
 """Names of key projections."""
-_PROJECTIONS = KEYS | {"query", "value", "q_proj", "v_proj", "q_lin", "v_lin"}
+_PROJECTIONS = KEYS | {"query", "value", "q_proj", "v_proj", "q_lin", "v_lin", "c_attn"}
 
 
 def first_modules(facts: PublicFacts, *, width: int) -> list[str]:
     """Return the adapted attention projections of layer 0: those that read the embeddings of ``width``."""
+    return layer_modules(facts, 0, width=width)
+
+
+def layer_modules(facts: PublicFacts, layer: int, *, width: int) -> list[str]:
+    """Return the adapted attention projections of ``layer`` (from 0), all of which read the same input."""
     return [
         spec.module
         for spec in facts.full.only("A")
-        if spec.shape[1] == width and spec.module.rpartition(".")[2] in _PROJECTIONS and _layer(spec) == 0
+        if spec.shape[1] == width and spec.module.rpartition(".")[2] in _PROJECTIONS and _layer(spec) == layer
     ]
 
 
@@ -42,6 +48,19 @@ class Change:
     module: str
     rows: Floats
     """Rows of the change divided by the noise of their elements: (rank, d_in) of A, (d_out, rank) of B."""
+    noise: Floats
+    """Standard deviation of the noise in each row, (rows,)."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What one update shows of one layer: all that changed, and the factors A that the client started from."""
+
+    round: int
+    of_a: tuple[Change, ...]
+    of_b: tuple[Change, ...]
+    factors: Mapping[str, Floats]
+    """(rank, d_in) by module."""
 
 
 def client_changes(view: View, client: int, *, modules: list[str], role: Role) -> list[list[Change]]:
@@ -50,6 +69,21 @@ def client_changes(view: View, client: int, *, modules: list[str], role: Role) -
     seen = [update for update in view.updates if update.client == client]
     changes = [_changes(view.facts, u, held[u.round], modules=modules, role=role) for u in seen]
     return [update for update in changes if update]
+
+
+def client_shows(view: View, client: int, *, modules: list[str]) -> list[Shown]:
+    """Return what each update of ``client`` shows of the layer of ``modules``, in the order of the rounds."""
+    held = {message.round: message.state for message in view.broadcasts}
+    return [_shown(view, u, held[u.round], modules=modules) for u in view.updates if u.client == client]
+
+
+def _shown(view: View, update: Update, held: State, *, modules: list[str]) -> Shown:
+    names = {module: f"{module}.A" for module in modules}
+    factors = {m: (held[n] if n in held else view.lab.start[n]).double().numpy() for m, n in names.items()}
+    roles: tuple[Role, Role] = ("A", "B")
+    of = [[m for m in modules if f"{m}.{role}" in update.state] for role in roles]
+    changes = [_changes(view.facts, update, held, modules=m, role=r) for m, r in zip(of, roles, strict=True)]
+    return Shown(update.round, tuple(changes[0]), tuple(changes[1]), factors)
 
 
 def _changes(facts: PublicFacts, update: Update, held: State, *, modules: list[str], role: Role) -> list[Change]:
@@ -61,8 +95,9 @@ def _changes(facts: PublicFacts, update: Update, held: State, *, modules: list[s
         change = update.state[name]
         if bool(torch.isfinite(change).all()) and bool(change.any()):
             training = _training_variances(held[name], change, steps=facts.training.local_steps, role=role)
-            noise = np.sqrt(training + private + coded.get(name, 0.0))
-            changes.append(Change(module, change.double().numpy() / noise[:, None]))
+            known = 0.0 if update.noise is None else update.noise[name].double().numpy().mean(1)
+            noise = np.sqrt(training + private + coded.get(name, 0.0) + known)
+            changes.append(Change(module, change.double().numpy() / noise[:, None], noise))
     return changes
 
 

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from qlorabench.scoring.intervals import bootstrap, bootstrap_two, clopper_pearson
+from qlorabench.scoring.pooled import ENOUGH, client_means
 from qlorabench.scoring.score import SILENT, Score, from_interval, share
-from qlorabench.scoring.text import reconstruction_scores, token_scores
+from qlorabench.scoring.text import ReconstructionScores, reconstruction_scores, token_scores
 from qlorabench.threats.claims import ClientTexts, ReconstructionClaim
 
 LEVEL = 0.95
+_LEAKING = ("rouge1", "exact")
+"""Scores of whole texts whose advantage over held-out texts is given as leakage."""
+_PLAIN = {"rouge2": "rouge2", "rouge_l": "rouge_l", "edit_distance": "edit"}
+"""Scores of whole texts beside their control; the name of the metric and of its field."""
+_ORDER = ("rouge2", "exact")
+"""What needs the order of words: the same claim against the client's own texts with their words shuffled scores
+no more than the words alone give."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +53,12 @@ def judge_reconstruction(
 
     ``truths`` and ``controls`` hold the sentences of each client and as many held-out ones. The worst of K
     clients is picked after looking, so its intervals are at the Bonferroni level 1 - 0.05 / K: under the
-    null they exclude zero no more often than one interval at 0.95 does.
+    null they exclude zero no more often than one interval at 0.95 does. From `ENOUGH` clients on their mean is
+    scored too, as one more look.
     """
     said = {texts.client: texts for texts in claim.clients}
-    level = 1 - (1 - LEVEL) / len(truths)
+    pooled = len(truths) >= ENOUGH
+    level = 1 - (1 - LEVEL) / (len(truths) + pooled)
     headlines = [
         _recall(said.get(i, ClientTexts(i)), truth, control, rng=rng, level=level)
         for i, (truth, control) in enumerate(zip(truths, controls, strict=True))
@@ -63,7 +73,26 @@ def judge_reconstruction(
         replace(headlines[worst], note=note),
         *_precision(texts, truths[worst], controls[worst], level=level),
     ]
-    return rows + _sentences(texts, truths[worst], controls[worst], rng=rng, level=level)
+    rows += _sentences(texts, truths[worst], controls[worst], rng=rng, level=level)
+    return [*rows, *_pooled(said, truths, controls, rng=rng)] if pooled else rows
+
+
+def _pooled(
+    said: Mapping[int, ClientTexts],
+    truths: Sequence[Sentences],
+    controls: Sequence[Sentences],
+    *,
+    rng: np.random.Generator,
+) -> list[Score]:
+    """Return the means over clients, one more headline at the same Bonferroni level."""
+    level = 1 - (1 - LEVEL) / (len(truths) + 1)
+    texts = [[([{t for _, t in pairs} for pairs in s.tokens], s.texts) for s in side] for side in (truths, controls)]
+    rows = [
+        _against(f"{means.metric}_clients", means.hit, means.miss, rng=rng, level=level)
+        for means in client_means(said, *texts)
+    ]
+    note = f"mean over {len(truths)} clients"
+    return [replace(row, note=note, headline=number == 0) for number, row in enumerate(rows)]
 
 
 def _recall(
@@ -71,17 +100,22 @@ def _recall(
 ) -> Score:
     """Mean over texts of the share of a text's distinct tokens that are claimed."""
     hit, miss = (_recalls(said.tokens, sentences) for sentences in (truth, control))
+    return replace(_against("token_recall", hit, miss, rng=rng, level=level), headline=True)
+
+
+def _against(metric: str, hit: np.ndarray, miss: np.ndarray, *, rng: np.random.Generator, level: float) -> Score:
+    """Return the mean of ``hit``, a score of each text, with its leakage over ``miss``, those of the held-out ones."""
     inside = bootstrap(hit, _mean, rng=rng, level=level)
     base = _mean(miss)
     leak = bootstrap_two(hit, miss, _gain, rng=rng, level=level)
-    if len(hit) > 1 and hit.min() == hit.max() in (0.0, 1.0):
-        # resampling equal units shows no spread: the exact interval of as many coins that fell alike does
+    if len(hit) > 1 and np.isin(hit, (0.0, 1.0)).all():
         inside = clopper_pearson(int(hit.sum()), len(hit), level=level)
-        if base < 1.0:
+        if hit.min() == hit.max() and base < 1.0:
+            # resampling equal units shows no spread: the exact interval of as many coins that fell alike does
             ends = [None if end is None else (end - base) / (1.0 - base) for end in (inside.low, inside.high)]
             leak = replace(leak, low=ends[0], high=ends[1])
     return Score(
-        "token_recall",
+        metric,
         inside.value,
         inside.low,
         inside.high,
@@ -90,7 +124,6 @@ def _recall(
         leakage=share(leak.value),
         leakage_low=share(leak.low),
         leakage_high=share(leak.high),
-        headline=True,
     )
 
 
@@ -130,18 +163,34 @@ def _precision(said: ClientTexts, truth: Sentences, control: Sentences, *, level
 def _sentences(
     said: ClientTexts, truth: Sentences, control: Sentences, *, rng: np.random.Generator, level: float
 ) -> list[Score]:
+    """Return the scores of whole texts; leakage where a metric grows with what is read, none for a distance."""
     if not said.texts:
-        names = ("rouge1", "rouge2", "exact")
+        names = [*_LEAKING, *_PLAIN, *(f"{metric}_shuffled" for metric in _ORDER)]
         return [Score(metric, None, n=len(truth.texts), note="no texts claimed") for metric in names]
-    inside, outside = (reconstruction_scores(s.texts, said.texts) for s in (truth, control))
-    rows = []
-    for metric in ("rouge1", "rouge2", "exact"):
-        values, chance = getattr(inside, metric), getattr(outside, metric)
-        values, chance = values[~np.isnan(values)], chance[~np.isnan(chance)]
-        interval = (
-            clopper_pearson(int(values.sum()), len(values), level=level)
-            if metric == "exact"
-            else bootstrap(values, _mean, rng=rng, level=level)
-        )
-        rows.append(Score(metric, interval.value, interval.low, interval.high, interval.n, control=_mean(chance)))
-    return rows
+    mixed = [_shuffled(text, rng) for text in truth.texts]
+    inside, outside, disordered = (reconstruction_scores(t, said.texts) for t in (truth.texts, control.texts, mixed))
+    leaking = [
+        _against(metric, _defined(inside, metric), _defined(outside, metric), rng=rng, level=level)
+        for metric in _LEAKING
+    ]
+    plain = [
+        replace(_mean_score(metric, inside, name, rng=rng, level=level), control=_mean(_defined(outside, name)))
+        for metric, name in _PLAIN.items()
+    ]
+    return [*leaking, *plain, *(_mean_score(f"{m}_shuffled", disordered, m, rng=rng, level=level) for m in _ORDER)]
+
+
+def _mean_score(
+    metric: str, scores: ReconstructionScores, name: str, *, rng: np.random.Generator, level: float
+) -> Score:
+    return from_interval(metric, bootstrap(_defined(scores, name), _mean, rng=rng, level=level))
+
+
+def _defined(scores: ReconstructionScores, metric: str) -> np.ndarray:
+    values: np.ndarray = getattr(scores, metric)
+    defined: np.ndarray = values[~np.isnan(values)]
+    return defined
+
+
+def _shuffled(text: str, rng: np.random.Generator) -> str:
+    return " ".join(rng.permutation(text.split()).tolist())

@@ -33,7 +33,7 @@ class Match(NamedTuple):
 class ReconstructionScores:
     """Scores of every reference against its own candidate, each of shape (references,), within [0, 1].
 
-    A reference left without a candidate counts 0. One where a metric is undefined is NaN there.
+    A reference left without a candidate gets the worst score. One where a metric is undefined is NaN there.
     """
 
     rouge1: Floats
@@ -42,6 +42,8 @@ class ReconstructionScores:
     """NaN for a reference of fewer than two words, which has no bigram."""
     rouge_l: Floats
     """NaN for a reference without words."""
+    edit: Floats
+    """Edit distance, 0 for the same words; 1 for a reference without a candidate, NaN for one without words."""
     exact: Floats
     """1 where the words are the same in the same order, else 0; NaN for a reference without words."""
     candidates: int
@@ -91,6 +93,15 @@ def rouge_l(reference: str, candidate: str) -> float | None:
     return _scores(len(true), len(claimed), hits=_common_subsequence(true, claimed)).f1
 
 
+def edit_distance(reference: str, candidate: str) -> float | None:
+    """Return the words to insert, delete or replace, as a share of the longer text; ``None`` without reference words.
+
+    Levenshtein's distance over words: 0 for the same words in the same order, 1 where none is in place.
+    """
+    true, claimed = _words(reference), _words(candidate)
+    return _edits(true, claimed) / max(len(true), len(claimed)) if true else None
+
+
 def match_one_to_one(
     references: Sequence[str], candidates: Sequence[str], score: Callable[[str, str], float]
 ) -> list[Match]:
@@ -119,6 +130,7 @@ def reconstruction_scores(references: Sequence[str], candidates: Sequence[str]) 
         rouge1=_array(rouge_n(*pair, n=1) for pair in texts),
         rouge2=_array(rouge_n(*pair, n=2) for pair in texts),
         rouge_l=_array(rouge_l(*pair) for pair in texts),
+        edit=_array(edit_distance(*pair) for pair in texts),
         exact=_array(_exact(*pair) for pair in texts),
         candidates=len(candidates),
         matched=len(pairs),
@@ -185,6 +197,16 @@ def _common_subsequence(one: list[str], other: list[str]) -> int:
         here = row & places.get(word, 0)
         row = ((row + here) | (row - here)) & everywhere
     return len(one) - row.bit_count()
+
+
+def _edits(one: list[str], other: list[str]) -> int:
+    """Return the Levenshtein distance of two lists of words, a row of the table at a time."""
+    row = list(range(len(other) + 1))
+    for i, word in enumerate(one, 1):
+        above, row = row, [i]
+        for j, mate in enumerate(other, 1):
+            row.append(min(above[j] + 1, row[-1] + 1, above[j - 1] + (word != mate)))
+    return row[-1]
 
 
 def _array(scores: Iterable[float | None]) -> Floats:

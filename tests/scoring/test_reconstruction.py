@@ -5,6 +5,7 @@ from qlorabench.scoring.reconstruction import Sentences, judge_reconstruction
 from qlorabench.threats.claims import ClientTexts, ReconstructionClaim
 
 VOCABULARY = 60
+TEXTS = ("rouge1", "rouge2", "rouge_l", "exact")
 POPULAR = 1 / (np.arange(VOCABULARY) + 3)
 
 
@@ -37,8 +38,12 @@ def apart():
 def test_every_word_of_a_client_in_its_place_scores_one(apart):
     truths, controls = apart
     rows = judge(ReconstructionClaim((exact(1, truths[1]),)), truths, controls)
-    for metric in ("token_recall", "token_precision", "placed_precision", "placed_recall", "rouge1", "rouge2", "exact"):
+    ones = ("token_recall", "token_precision", "placed_precision", "placed_recall", *TEXTS)
+    for metric in ones:
         assert rows[metric].value == 1.0, metric
+    assert (rows["edit_distance"].value, rows["edit_distance"].control) == (0.0, 1.0)
+    assert rows["exact"].leakage == rows["rouge1"].leakage == 1.0
+    assert rows["exact"].leakage_low == pytest.approx((0.05 / 2 / 2) ** (1 / 10))
     assert rows["token_recall"].leakage == 1.0
     assert rows["token_recall"].leakage_low == pytest.approx((0.05 / 2 / 2) ** (1 / 10))  # ten texts, two clients
     assert rows["token_recall"].control == 0.0
@@ -57,7 +62,7 @@ def test_claiming_every_word_there_is_leaks_nothing(apart):
 def test_claiming_nothing_recalls_nothing_and_has_no_precision(apart, claim):
     rows = judge(claim, *apart)
     assert (rows["token_recall"].value, rows["token_recall"].leakage) == (0.0, 0.0)
-    for metric in ("token_precision", "placed_precision", "rouge1", "rouge2", "exact"):
+    for metric in ("token_precision", "placed_precision", "edit_distance", "rouge2_shuffled", "exact_shuffled", *TEXTS):
         assert rows[metric].value is None, metric
         assert rows[metric].note, metric
 
@@ -141,3 +146,31 @@ def test_a_recall_over_nothing_is_missing_and_not_zero():
     empty = Sentences((), ())
     rows = judge(ReconstructionClaim((ClientTexts(0),)), [empty], [empty])
     assert rows["placed_recall"].value is None
+
+
+def test_order_scores_fall_on_the_same_words_shuffled(apart):
+    rows = judge(ReconstructionClaim((exact(1, apart[0][1]),)), *apart)
+    assert rows["rouge2"].value == rows["exact"].value == 1.0
+    assert rows["rouge2_shuffled"].value < 0.5
+    assert rows["exact_shuffled"].value < 0.5
+    assert rows["rouge2_shuffled"].leakage is None
+
+
+def test_words_without_their_order_leak_words_and_no_sentences(apart):
+    truths, controls = apart
+    rng = np.random.default_rng(4)
+    texts = tuple(" ".join(rng.permutation(text.split())) for text in truths[0].texts)
+    said = ClientTexts(0, frozenset(truths[0].distinct), texts=texts)
+    rows = judge(ReconstructionClaim((said,)), truths, controls)
+    assert rows["rouge1"].leakage == 1.0
+    assert rows["exact"].leakage < 0.3
+    assert rows["exact"].leakage_low <= 0.0
+    assert abs(rows["rouge2"].value - rows["rouge2_shuffled"].value) < 0.3
+
+
+def test_whole_texts_that_everybody_writes_leak_nothing():
+    truth = sentences(10, 1)
+    claim = ReconstructionClaim((ClientTexts(0, frozenset(truth.distinct), texts=truth.texts),))
+    rows = judge(claim, [truth], [truth])
+    assert rows["exact"].value == rows["exact"].control == 1.0
+    assert rows["exact"].leakage == rows["rouge1"].leakage == 0.0

@@ -8,6 +8,7 @@ from rouge_score.rouge_scorer import RougeScorer
 
 from qlorabench.scoring.text import (
     Match,
+    edit_distance,
     match_one_to_one,
     mean_defined,
     reconstruction_scores,
@@ -41,6 +42,27 @@ def test_a_reference_too_short_for_the_metric_has_no_score():
     assert rouge_n("...", "hello", n=1) is None
     assert rouge_l("...", "hello") is None
     assert rouge_n("two words", "two", n=2) == 0.0
+
+
+def naive_edits(one, other):
+    """Levenshtein by its definition: the best of three ways to treat the last words."""
+    if not one or not other:
+        return len(one) + len(other)
+    same = naive_edits(one[:-1], other[:-1]) + (one[-1] != other[-1])
+    return min(same, naive_edits(one[:-1], other) + 1, naive_edits(one, other[:-1]) + 1)
+
+
+@settings(max_examples=50, deadline=None)
+@given(*[st.lists(st.sampled_from("abc"), max_size=5)] * 2)
+def test_edit_distance_agrees_with_its_definition(one, other):
+    expected = naive_edits(one, other) / max(len(one), len(other)) if one else None
+    assert edit_distance(" ".join(one), " ".join(other)) == expected
+
+
+def test_edit_distance_of_what_differs_in_a_word_an_order_and_all():
+    assert edit_distance("The cat sat.", "the cat sat") == 0.0
+    assert edit_distance("the cat sat", "the dog sat") == pytest.approx(1 / 3)
+    assert edit_distance("the cat sat", "") == edit_distance("a", "b c d") == 1.0
 
 
 def test_rouge_n_refuses_no_words():
@@ -87,6 +109,7 @@ def test_every_metric_of_a_mixed_claim():
     np.testing.assert_allclose(scores.rouge1, [1, 1, 0])
     np.testing.assert_allclose(scores.rouge2, [np.nan, 0.5, 0])
     np.testing.assert_allclose(scores.rouge_l, [1, 2 / 3, 0])
+    np.testing.assert_allclose(scores.edit, [0, 2 / 3, 1])
     np.testing.assert_allclose(scores.exact, [1, 0, 0])
     assert mean_defined(scores.rouge2) == (0.25, 2, 1)
 

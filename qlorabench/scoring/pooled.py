@@ -1,0 +1,52 @@
+"""Reconstruction over all clients: the client is the unit, where there are enough of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from qlorabench.scoring.text import reconstruction_scores
+from qlorabench.threats.claims import ClientTexts
+
+ENOUGH = 8
+"""Clients below which a mean over clients says too little to be shown."""
+METRICS = ("token_recall", "rouge1", "rouge2", "exact")
+
+
+@dataclass(frozen=True)
+class ClientMeans:
+    """Mean of one metric over the texts of each client and of its held-out control, (clients,) each."""
+
+    metric: str
+    hit: np.ndarray
+    miss: np.ndarray
+
+
+def client_means(
+    said: Mapping[int, ClientTexts],
+    truths: Sequence[tuple[Sequence[set[int]], Sequence[str]]],
+    controls: Sequence[tuple[Sequence[set[int]], Sequence[str]]],
+) -> list[ClientMeans]:
+    """Return the means of every metric; a client of whom nothing is claimed counts 0.
+
+    Each client's texts are given as (the set of tokens of each text, the texts).
+    """
+    hits = [_means(said.get(i, ClientTexts(i)), *truth) for i, truth in enumerate(truths)]
+    misses = [_means(said.get(i, ClientTexts(i)), *control) for i, control in enumerate(controls)]
+    return [
+        ClientMeans(metric, np.array([h[metric] for h in hits]), np.array([m[metric] for m in misses]))
+        for metric in METRICS
+    ]
+
+
+def _means(said: ClientTexts, tokens: Sequence[set[int]], texts: Sequence[str]) -> dict[str, float]:
+    recalls = [len(own & said.tokens) / len(own) for own in tokens if own]
+    scores = reconstruction_scores(texts, said.texts)
+    means = {"token_recall": float(np.mean(recalls)) if recalls else 0.0}
+    for metric in METRICS[1:]:
+        values = getattr(scores, metric)
+        defined = values[~np.isnan(values)]
+        means[metric] = float(defined.mean()) if len(defined) else 0.0
+    return means
