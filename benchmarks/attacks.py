@@ -38,6 +38,7 @@ from qlorabench.tasks.task import PreparedTask, load_data, prepare
 from qlorabench.threats.capabilities import Capability
 from qlorabench.threats.models import ThreatSpec
 from qlorabench.threats.observe import draw_challenge, observe
+from qlorabench.threats.prompts import draw_prompts
 from qlorabench.threats.view import View
 
 HERE = Path()
@@ -73,6 +74,7 @@ def seat(bench: Bench, spec: SystemSpec, out: Path, threat: str) -> View:
         task=scene.task,
         lab=scene.lab,
         challenge=draw_challenge(scene.task, insiders=model.colluders, most=10, seed=Seed(0)),
+        game=draw_prompts((), insiders=0, seed=Seed(0)),
         weights=[1.0] * scene.protocol.facts.clients,
     )
 

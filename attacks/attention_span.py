@@ -1,0 +1,115 @@
+"""Reconstruction of whole texts from the keys and queries that a single update of B spans, frozen A or not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+from pydantic import Field
+from torch import Tensor
+
+from qlorabench.federation.facts import PublicFacts
+from qlorabench.threats.attack import Attack, AttackConfig
+from qlorabench.threats.capabilities import Capability
+from qlorabench.threats.claims import Goal, ReconstructionClaim
+from qlorabench.threats.view import View
+
+from ._dictionary import Dictionary, read_dictionary
+from ._heads import PLACED, read_sides
+from ._observed import Change, client_changes, first_modules
+from ._pursuit import Pursuit
+from ._reading import Pairs, Reading
+from .span import _texts
+
+_SHORTEST = 4
+"""Tokens that a text has at least: its ends and two words."""
+_PATIENCE = 2
+"""Updates without an explanation after which a client is left alone."""
+
+
+class AttentionSpanConfig(AttackConfig):
+    """How far the search goes; what is claimed has no threshold but the noise."""
+
+    updates: int = Field(default=4, ge=1, le=10_000, description="updates of a client that are read, evenly spread")
+    pool: int = Field(default=10_000, ge=100, le=1_000_000, description="(token, position) pairs kept in the search")
+    repairs: int = Field(default=4, ge=0, le=100, description="times that the weakest choices are taken back")
+    max_positions: int | None = Field(
+        default=None, ge=1, le=4096, description="positions looked at; the task's text length if absent"
+    )
+
+
+class AttentionSpan(Attack[AttentionSpanConfig]):
+    """Reads through frozen A beyond the rank, from the other side of the update.
+
+    The rows of dB = delta' (X A') live in R^rank, which is why span falls silent at tokens >= rank. Its columns do
+    not: in each attention head those of the query module lie in the span of the text's keys, those of the key module
+    in the span of its queries, in R^head_width. An update shows ``rank`` directions of that span in each of 2 x heads
+    places, all made of the same few (token, position) pairs; a joint pursuit finds them, and when nothing above the
+    noise is left they are certain. It needs tokens <= head width - rank, counted over all texts of the update.
+
+    Nothing is claimed of an update that could not be explained whole. Found here; we know of no publication.
+    """
+
+    name: ClassVar[str] = "attention-span"
+    goal: ClassVar[Goal] = Goal.RECONSTRUCTION
+    Config: ClassVar[type[AttackConfig]] = AttentionSpanConfig
+    requires: ClassVar[frozenset[Capability]] = frozenset({Capability.OTHERS_UPDATES, Capability.BROADCASTS})
+
+    def blind(self, facts: PublicFacts) -> str | None:
+        """Return that an adaptive optimizer hides the span, or that no query or key is adapted that could be read."""
+        if facts.training.optimizer.kind == "adamw":
+            return "AdamW rescales every element of the update, so its columns leave the span of keys and queries"
+        if not PLACED & set(facts.lora.targets):
+            return "rotary positions turn every pair of tokens differently; it reads the query and key of others alone"
+        return None
+
+    def run(self, view: View, rng: np.random.Generator) -> ReconstructionClaim:
+        """Return for every client outside the seat the pairs of the updates that could be explained whole."""
+        encoder = view.lab.model.encoder.get_base_model()
+        dictionary = read_dictionary(encoder, positions=self.config.max_positions or view.facts.max_length)
+        if dictionary is None or not dictionary.tells_places:
+            return ReconstructionClaim((), note="the embeddings are not words plus positions under a LayerNorm")
+        modules = first_modules(view.facts, width=dictionary.words.shape[1])
+        if not any(f"{module}.B" in view.facts.travelling.names for module in modules):
+            return ReconstructionClaim((), note="no factor B of layer 0 travels")
+        clients = range(view.colluders, view.facts.clients)
+        read = [(client, self._read(view, client, modules, dictionary)) for client in clients]
+        return ReconstructionClaim(tuple(_texts(client, reading, view.lab.tokenizer) for client, reading in read))
+
+    def _read(self, view: View, client: int, modules: list[str], dictionary: Dictionary) -> Reading:
+        texts = view.facts.schedule.batch(client) * view.facts.training.local_steps
+        if texts * _SHORTEST > _head_width(view):
+            return Reading(note=f"{texts} texts in an update are more tokens than a head is wide")
+        held = {message.round: message.state for message in view.broadcasts}
+        rounds = [update.round for update in view.updates if update.client == client]
+        changes = client_changes(view, client, modules=modules, role="B")
+        seen = list(zip(rounds, changes, strict=False))
+        picked = np.unique(np.linspace(0, len(seen) - 1, min(self.config.updates, len(seen))).astype(int))
+        found: list[Pairs] = []
+        for tried, index in enumerate(picked):
+            if tried == _PATIENCE and not found:  # the others hold as many texts
+                break
+            pairs = self._pairs(view, held[seen[index][0]], seen[index][1], dictionary)
+            if pairs:
+                found.append(pairs)
+        everything = frozenset[tuple[int, int]]().union(*found)
+        note = f"{len(found)} of {len(picked)} updates explained"
+        return Reading(frozenset(token for token, _ in everything), everything, tuple(found), note)
+
+    def _pairs(self, view: View, held: Mapping[str, Tensor], update: list[Change], dictionary: Dictionary) -> Pairs:
+        first = getattr(view.lab.tokenizer, "cls_token_id", None)
+        opening = None if first is None else dictionary.inputs(np.array([first]), np.array([0]))[0]
+        sides = read_sides(view.lab, held, update, opening=opening)
+        if not sides:
+            return frozenset()
+        search = Pursuit(dictionary, sides, first, pool=self.config.pool, repairs=self.config.repairs)
+        said = search.run()
+        if not said.complete:
+            return frozenset()
+        return said.pairs if first is None else said.pairs | {(int(first), 0)}
+
+
+def _head_width(view: View) -> int:
+    config = view.lab.model.encoder.get_base_model().config
+    return int(config.hidden_size) // int(config.num_attention_heads)

@@ -1,0 +1,147 @@
+"""What frozen A hides: one update of one review text under attention-span, by rank, length, round, codec and noise.
+
+    python -m benchmarks.frozen_a            # the headline: r = 8, 50 texts of 10 to 20 tokens, one update
+    python -m benchmarks.frozen_a --chart    # ranks 2 to 64, a later round, uploads of 8 and 4 bits, DP-SGD, two texts
+
+Every text is a client of its own in a real federation; the server sees its update and nothing else.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.attacks import seat
+from qlorabench.attacks.attention_span import AttentionSpan, AttentionSpanConfig
+from qlorabench.engines.federations import ensure_trained
+from qlorabench.engines.pool import Pool
+from qlorabench.engines.run import default_workers
+from qlorabench.federation.bench import Bench, SystemSpec
+from qlorabench.scoring.intervals import clopper_pearson
+from qlorabench.scoring.text import reconstruction_scores
+from qlorabench.seeding import Seed
+from qlorabench.suite.schema import TaskConfig
+from qlorabench.tasks.backbones import Backbone, load_backbone
+from qlorabench.tasks.task import PreparedTask, load_data, prepare
+from qlorabench.threats.capabilities import Capability
+from qlorabench.threats.view import View
+
+HERE = Path()
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One line of the table."""
+
+    name: str
+    rank: int = 8
+    texts: int = 1
+    """Texts in an update."""
+    rounds: int = 1
+    """The last of which is read."""
+    defenses: tuple[tuple[str, dict[str, Any]], ...] = ()
+    clients: int = 50
+
+    def task(self) -> TaskConfig:
+        """Return the federation: as many clients as victims, each with the texts of one update."""
+        return TaskConfig.model_validate(
+            {
+                "backbone": {"name": "minilm-l6"},
+                "data": {"source": "rotten-tomatoes", "max_length": 24, "test_rows": 20, "holdout_rows": 20},
+                "clients": self.clients,
+                "rows_per_client": self.texts,
+                "lora": {"rank": self.rank, "alpha": 2 * self.rank},
+                "training": {
+                    "rounds": self.rounds,
+                    "local_steps": self.texts,
+                    "batch_size": 1,
+                    "optimizer": {"kind": "sgd", "lr": 0.1},
+                },
+            }
+        )
+
+
+HEADLINE = [Setting("r = 8, one update")]
+CHART = [
+    *(Setting(f"r = {rank}", rank, clients=16) for rank in (2, 4, 16, 32, 64)),
+    Setting("r = 8, two texts an update", texts=2, clients=16),
+    Setting("r = 8, four texts an update", texts=4, clients=16),
+    Setting("r = 8, third round", rounds=3, clients=16),
+    Setting("r = 8, 8-bit upload", defenses=(("quantized-upload", {"bits": 8}),), clients=16),
+    Setting("r = 8, 4-bit upload", defenses=(("quantized-upload", {"bits": 4}),), clients=16),
+    Setting("r = 8, DP-SGD epsilon 8", defenses=(("dp-sgd", {"epsilon": 8}),), clients=16),
+]
+
+
+def victims(setting: Setting, backbone: Backbone) -> PreparedTask:
+    """Return the task with clients that hold texts of 10 to 20 tokens, special ones included."""
+    task = setting.task()
+    prepared = prepare(task, load_data(task, base=HERE), backbone.tokenizer, seed=Seed(0))
+    fit = np.flatnonzero((prepared.encoded.lengths >= 10) & (prepared.encoded.lengths <= 20))
+    drawn = np.random.default_rng(0).permutation(fit)[: setting.clients * setting.texts]
+    return replace(prepared, client_rows=tuple(drawn.reshape(setting.clients, setting.texts)))
+
+
+def measure(setting: Setting, backbone: Backbone, out: Path) -> list[str]:
+    """Train, attack, and return the line of the table."""
+    task = victims(setting, backbone)
+    defenses = (("frozen-a", {}), *setting.defenses)
+    spec = SystemSpec(setting.name.replace(" ", "-").replace("=", ""), setting.task(), defenses, 0, HERE)
+    with Pool(Bench, backbone, {0: task}, workers=default_workers()) as pool:
+        ensure_trained(pool, spec, out)
+    view = _last_round(seat(Bench(backbone, {0: task}), spec, out, "server"))
+    start = time.perf_counter()
+    claim = AttentionSpan(AttentionSpanConfig(updates=1)).run(view, np.random.default_rng(0))
+    seconds = (time.perf_counter() - start) / setting.clients
+    said = {texts.client: texts for texts in claim.clients}
+    special = set(backbone.tokenizer.all_special_ids)
+    rouge, exact, recall, true, claimed = [], [], [], 0, 0
+    for client in range(setting.clients):
+        ids = task.client(client).ids
+        texts = [backbone.tokenizer.decode(row, skip_special_tokens=True) for row in ids]
+        scores = reconstruction_scores(texts, said[client].texts)
+        words = {int(t) for row in ids for t in row} - special
+        rouge += scores.rouge1.tolist()
+        exact += scores.exact.tolist()
+        recall.append(len(words & said[client].tokens) / len(words))
+        true, claimed = true + len(words & said[client].tokens), claimed + len(said[client].tokens)
+    share = clopper_pearson(int(sum(exact)), len(exact))
+    return [
+        setting.name,
+        str(len(exact)),
+        f"{100 * np.mean(rouge):.1f}",
+        f"{share.value:.2f} [{share.low:.2f}, {share.high:.2f}]",
+        f"{np.mean(recall):.3f}",
+        f"{true / claimed:.3f}" if claimed else "-",
+        f"{seconds:.1f}",
+    ]
+
+
+def _last_round(view: View) -> View:
+    last = max(update.round for update in view.updates)
+    updates = tuple(update for update in view.updates if update.round == last)
+    return replace(view, _facets={**view._facets, Capability.OTHERS_UPDATES: updates})
+
+
+def main() -> None:
+    """Print the table."""
+    backbone = load_backbone(HEADLINE[0].task().backbone, base=HERE)
+    backbone.model.share_memory()
+    columns = ("frozen A", "texts", "ROUGE-1", "exact", "token recall", "precision", "s / client")
+    table = Table(*columns)
+    with tempfile.TemporaryDirectory() as folder:
+        for setting in CHART if "--chart" in sys.argv else HEADLINE:
+            table.add_row(*measure(setting, backbone, Path(folder)))
+    Console(width=110).print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""Whole texts from the columns of dB: exact under frozen A beyond the rank, silent where it must be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from qlorabench.attacks._dictionary import make_dictionary
+from qlorabench.attacks._heads import Side
+from qlorabench.attacks._pursuit import Pursuit
+
+HEADS, WIDTH, RANK, D = 6, 24, 4, 60
+VOCABULARY, PLACES = 200, 14
+
+
+@pytest.fixture(scope="module")
+def dictionary():
+    rng = np.random.default_rng(0)
+    words, places = rng.normal(size=(VOCABULARY, D)), 0.3 * rng.normal(size=(PLACES, D))
+    return make_dictionary(words, places=places, gain=np.ones(D), shift=0.1 * rng.normal(size=D), epsilon=1e-12)
+
+
+def sides(dictionary, text, *, noise=1e-6, seed=1, queries=True):
+    """The closed form: keys and queries of the text under random weights of attention, behind a random A."""
+    rng = np.random.default_rng(seed)
+    inputs = dictionary.inputs(np.array(text), np.arange(len(text)))
+    made = []
+    for opened in (False, True):
+        weight, bias = rng.normal(size=(HEADS, WIDTH, D)), rng.normal(size=(HEADS, WIDTH))
+        if not opened:
+            bias = -weight @ inputs[0]
+        atoms = weight @ inputs.T + bias[:, :, None]
+        mix = rng.normal(size=(HEADS, len(text), len(text)))
+        changes = atoms @ mix @ (inputs @ rng.normal(size=(D, RANK))) / len(text)
+        changes += noise * rng.normal(size=changes.shape)
+        made.append(Side(changes / noise, weight / noise, bias / noise, opened))
+    return made
+
+
+def read(dictionary, made, text):
+    return Pursuit(dictionary, made, text[0], pool=1000, repairs=4).run()
+
+
+@pytest.mark.parametrize("tokens", [3, 5, 9, 13])
+def test_every_pair_of_a_text_longer_than_the_rank_is_found_and_no_other(dictionary, tokens):
+    text = np.random.default_rng(tokens).integers(VOCABULARY, size=tokens).tolist()
+    found = read(dictionary, sides(dictionary, text), text)
+    assert found.complete
+    assert found.pairs == {(token, place) for place, token in enumerate(text)} - {(text[0], 0)}
+
+
+def test_a_word_that_stands_twice_is_found_at_both_places(dictionary):
+    text = [7, 9, 9, 4, 9]
+    found = read(dictionary, sides(dictionary, text), text)
+    assert {(9, 1), (9, 2), (9, 4)} <= found.pairs
+
+
+def test_pure_noise_explains_nothing_and_claims_nothing(dictionary):
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        noise = [replace(s, changes=rng.normal(size=s.changes.shape)) for s in sides(dictionary, [1, 2, 3])]
+        assert read(dictionary, noise, [1]).pairs == frozenset()
+
+
+def test_strong_random_changes_are_not_explained(dictionary):
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        strong = [replace(s, changes=1e4 * rng.normal(size=s.changes.shape)) for s in sides(dictionary, [1, 2, 3])]
+        assert not read(dictionary, strong, [1]).complete
+
+
+def test_directions_below_the_noise_are_left_out(dictionary):
+    text = [3, 8, 5, 6, 2]
+    found = read(dictionary, sides(dictionary, text, noise=1e-2), text)
+    assert found.pairs <= {(token, place) for place, token in enumerate(text)}
+
+
+def test_the_gradient_of_a_query_lies_in_the_span_of_the_keys_of_its_head():
+    """The law that the attack rests on, against autograd: columns of dB_query, in each head, and of dB_key."""
+    torch.manual_seed(0)
+    tokens, width, rank = 5, 8, 3
+    x = torch.randn(tokens, 12, dtype=torch.float64)
+    wq, wk, wv = (torch.randn(width, 12, dtype=torch.float64) for _ in range(3))
+    a = torch.randn(rank, 12, dtype=torch.float64)
+    bq, bk = (torch.zeros(width, rank, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    q, k = x @ (wq + bq @ a).T, x @ (wk + bk @ a).T
+    ((q @ k.T / width**0.5).softmax(-1) @ (x @ wv.T)).pow(2).sum().backward()
+    keys, queries = (k - k[0])[1:].detach().T, q.detach().T
+    for gradient, span in ((bq.grad, keys), (bk.grad, queries)):
+        inside = span @ torch.linalg.lstsq(span, gradient).solution
+        assert torch.allclose(inside, gradient, atol=1e-9)
