@@ -55,6 +55,7 @@ class AttentionSpan(Attack[AttentionSpanConfig]):
     goal: ClassVar[Goal] = Goal.RECONSTRUCTION
     Config: ClassVar[type[AttackConfig]] = AttentionSpanConfig
     requires: ClassVar[frozenset[Capability]] = frozenset({Capability.OTHERS_UPDATES, Capability.BROADCASTS})
+    paper: ClassVar[str] = "none known; the span is in the manner of Petrov et al., DAGER, NeurIPS 2024"
 
     def blind(self, facts: PublicFacts) -> str | None:
         """Return that an adaptive optimizer hides the span, or that no query or key is adapted that could be read."""
