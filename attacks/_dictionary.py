@@ -32,6 +32,11 @@ class Dictionary:
     order: Ints
     """(d,): the order in which the words' coordinates are read, which is what makes a decoy."""
 
+    @property
+    def tells_places(self) -> bool:
+        """Whether a position enters the inputs; where it does not, there is one place for all."""
+        return len(self.places) > 1
+
     def inputs(self, tokens: Ints, positions: Ints) -> Floats:
         """Return the inputs of the pairs, (n, d)."""
         words = self.words[tokens][:, np.argsort(self.order)]
@@ -83,11 +88,26 @@ def make_dictionary(words: Floats, *, places: Floats, gain: Floats, shift: Float
     return Dictionary(words * gain, places * gain, shift, spread, np.arange(words.shape[1]))
 
 
-def read_dictionary(encoder: Any, *, positions: int) -> Dictionary | None:
-    """Return the dictionary of a BERT-like ``encoder``, ``None`` where its embeddings are of another kind.
+def make_rotary_dictionary(words: Floats, *, gain: Floats, epsilon: float) -> Dictionary:
+    """Return the dictionary of embeddings (V, d) under an RMSNorm, which no position enters: one place, M = 1."""
+    spread = np.sqrt((words**2).mean(1, keepdims=True) + epsilon)
+    nowhere: Floats = np.zeros((1, words.shape[1]))
+    return Dictionary(words * gain, nowhere, nowhere[0], spread, np.arange(words.shape[1]))
 
-    RoBERTa counts positions from behind its padding index; models without token types have none to add.
+
+def read_dictionary(encoder: Any, *, positions: int) -> Dictionary | None:
+    """Return the dictionary of a backbone, ``None`` where its embeddings are of another kind.
+
+    Read are BERT's (words, positions and types under a LayerNorm), GPT-2's (words and positions under the first
+    block's LayerNorm) and Llama's (words under the first block's RMSNorm; positions enter as rotations, later).
     """
+    bodies = [body for body in (encoder, *(getattr(encoder, n, None) for n in ("transformer", "model"))) if body]
+    found = (read(body, positions) for body in bodies for read in (_read_bert, _read_gpt2, _read_llama))
+    return next((dictionary for dictionary in found if dictionary is not None), None)
+
+
+def _read_bert(encoder: Any, positions: int) -> Dictionary | None:
+    """RoBERTa counts positions from behind its padding index; models without token types have none to add."""
     layer = getattr(encoder, "embeddings", None)
     parts = [getattr(layer, name, None) for name in ("word_embeddings", "position_embeddings", "LayerNorm")]
     if any(part is None for part in parts):
@@ -103,6 +123,28 @@ def read_dictionary(encoder: Any, *, positions: int) -> Dictionary | None:
         shift=_array(norm.bias),  # type: ignore[union-attr]
         epsilon=float(norm.eps),  # type: ignore[union-attr]
     )
+
+
+def _read_gpt2(decoder: Any, positions: int) -> Dictionary | None:
+    words, places, blocks = (getattr(decoder, name, None) for name in ("wte", "wpe", "h"))
+    norm = getattr(blocks[0], "ln_1", None) if blocks else None
+    if words is None or places is None or norm is None:
+        return None
+    return make_dictionary(
+        _array(words.weight),
+        places=_array(places.weight)[:positions],
+        gain=_array(norm.weight),
+        shift=_array(norm.bias),
+        epsilon=float(norm.eps),
+    )
+
+
+def _read_llama(decoder: Any, positions: int) -> Dictionary | None:
+    words, blocks = getattr(decoder, "embed_tokens", None), getattr(decoder, "layers", None)
+    norm = getattr(blocks[0], "input_layernorm", None) if blocks else None
+    if words is None or norm is None or not hasattr(norm, "variance_epsilon"):
+        return None
+    return make_rotary_dictionary(_array(words.weight), gain=_array(norm.weight), epsilon=float(norm.variance_epsilon))
 
 
 def _array(tensor: Any) -> Floats:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from ._dictionary import Dictionary, Floats, Ints
 from ._subspace import Space, log_chance, pair_residuals, unexplained, widened, word_residuals
@@ -19,6 +20,13 @@ COMPLETE = 0.1
 _APART = 10.0
 """A word at a wrong position shares most of its vector: a position must be within this factor of the word's best
 one, and by this factor closer than the median one, or else noise has blurred the positions."""
+
+
+_LIKE = 3.0
+"""There are as many inputs as directions; what lies as close as they, up to this factor, cannot be told from them
+(words that share positions span each other's pairs), and what does not is a word like one of theirs."""
+_EXACT = 1e-6
+"""Float32 leaves about this residual of what lies in the space, sometimes less: closer than this is no better."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +65,10 @@ def find_words(dictionary: Dictionary, space: Space, *, decoy: Dictionary, law: 
     whole = widened(space, np.vstack([dictionary.places, dictionary.shift]))
     if whole.rank > whole.width - law.room:
         return Found(none, f"the updates fill the input space ({space.rank} of {space.width} dimensions)")
+    residuals = word_residuals(dictionary, whole)
+    closest = np.argsort(residuals, kind="stable")[: space.rank]  # as many words as directions at most
     cut = law.share * float(word_residuals(decoy, whole).min())
-    found = np.flatnonzero(word_residuals(dictionary, whole) < cut)
+    found = np.sort(closest[residuals[closest] < cut])
     return Found(found, "" if len(found) else "no word closer than the decoys")
 
 
@@ -77,7 +87,7 @@ def find_pairs(dictionary: Dictionary, space: Space, *, decoy: Dictionary, law: 
     cut = law.share * float(pair_residuals(decoy, space).min())
     best, typical = residuals.min(1, keepdims=True), np.median(residuals, axis=1, keepdims=True)
     placed = (residuals <= _APART * best) & (_APART * residuals <= typical)
-    found = np.argwhere((residuals < cut) & placed)
+    found = np.argwhere((residuals < cut) & (placed | (not dictionary.tells_places)))
     if not len(found) or unexplained(space, dictionary.inputs(*found.T)) > COMPLETE:
         return Found(none, "no pairs closer than the decoys make up the update")
     return Found(found)
@@ -111,8 +121,21 @@ def find_projected_pairs(lenses: Sequence[Lens], *, false_alarm: float) -> Found
     true = _evidence([(lens.dictionary, lens.space) for lens in live])
     false = _evidence([(lens.decoy, lens.space) for lens in live])
     cut = max(float(gamma.isf(false_alarm / true.size, len(live))), float(false.max()) - math.log(false_alarm))
-    found = np.argwhere(true > cut)
+    depths = np.mean([np.log(pair_residuals(lens.dictionary, lens.space)) for lens in live], axis=0)
+    found = np.argwhere((true > cut) & _nearest(depths))
+    sorted_depths = np.sort(depths[tuple(found.T)])[: max(lens.space.rank for lens in live)]
+    found = found[depths[tuple(found.T)] <= sorted_depths[-1] + math.log(_LIKE)] if len(found) else found
     return Found(found, "" if len(found) else "no pair above chance and decoys")
+
+
+def _nearest(depths: Floats) -> npt.NDArray[np.bool_]:
+    """Tell for every pair whether it lies about as close as its word at the word's best position, (V, M).
+
+    ``depths`` are logarithms of residuals, the mean over the modules: one noisy module does not decide.
+    """
+    best = np.maximum(depths.min(1, keepdims=True), np.log(_EXACT))
+    near: npt.NDArray[np.bool_] = depths <= best + np.log(_APART)
+    return near
 
 
 def _evidence(sources: Sequence[tuple[Dictionary, Space]]) -> Floats:

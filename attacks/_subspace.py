@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ._dictionary import Dictionary, Floats
+from ._dictionary import Dictionary, Floats, Ints
 
 EDGE = 1.3
 """Singular values of pure unit noise stay below sqrt(N) + sqrt(d) (Marchenko-Pastur), and so below 1.3 of it."""
@@ -72,6 +72,19 @@ def word_residuals(dictionary: Dictionary, space: Space) -> Floats:
 def pair_residuals(dictionary: Dictionary, space: Space) -> Floats:
     """Return the relative distance of every input (token, position) from ``space``, (V, M)."""
     return _residual(dictionary.energy(space.basis), dictionary.lengths)
+
+
+def nearest_words(dictionary: Dictionary, space: Space, *, factor: Floats, most: int) -> Ints:
+    """Return the ``most`` tokens whose words lie closest to ``space`` (in R^rank) behind ``factor``, (n,), sorted.
+
+    With places and shift in the basis, as a word's inputs lie no closer than the word: a first look, in float32.
+    """
+    whole = widened(space, np.vstack([dictionary.places, dictionary.shift]) @ factor.T)
+    seen = dictionary.words.astype(np.float32) @ factor[:, dictionary.order].T.astype(np.float32)
+    inside = ((seen @ whole.basis.T.astype(np.float32)) ** 2).sum(1)
+    shares = inside / (seen**2).sum(1)
+    kept: Ints = np.sort(np.argsort(-shares, kind="stable")[:most])
+    return kept
 
 
 def log_chance(residuals: Floats, space: Space) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,8 +16,9 @@ from qlorabench.threats.view import View
 
 from ._dictionary import Dictionary, read_dictionary
 from ._evidence import Law
-from ._observed import client_changes, first_modules
-from ._reading import Bench, Pairs, Reading, read_frozen, read_trained
+from ._observed import client_shows, first_modules
+from ._reading import Bench, Pairs, Reading, read_layer
+from ._sentences import Composer
 
 
 class SpanConfig(AttackConfig):
@@ -32,6 +34,10 @@ class SpanConfig(AttackConfig):
     place_iterations: int = Field(
         default=100, ge=1, le=10_000, description="steps of the sparse fit of words to positions"
     )
+    sentence_share: float = Field(
+        default=0.3, gt=0, lt=1, description="a sentence is claimed below this share of its best decoy's residual"
+    )
+    tries: int = Field(default=40, ge=1, le=1000, description="random starts of the search for a sentence")
     max_positions: int | None = Field(
         default=None, ge=1, le=4096, description="positions looked at; the task's text length if absent"
     )
@@ -77,17 +83,22 @@ class Span(Attack[SpanConfig]):
         dictionary = read_dictionary(encoder, positions=positions)
         if dictionary is None:
             return ReconstructionClaim((), note="the embeddings are not words plus positions under a LayerNorm")
-        modules = first_modules(view.facts, width=dictionary.words.shape[1])
+        width = dictionary.words.shape[1]
+        modules = first_modules(view.facts, width=width)
         if not modules:
             return ReconstructionClaim((), note="no adapter reads the embeddings")
         bench = self._bench(view, dictionary, rng)
+        composer = Composer(
+            view, width, len(dictionary.words), positions, self.config.sentence_share, self.config.tries, rng
+        )
         clients = range(view.colluders, view.facts.clients)
-        read = [(client, _read(bench, view, client, modules)) for client in clients]
+        read = [(client, _read(bench, composer, view, client, modules)) for client in clients]
         texts = tuple(_texts(client, reading, view.lab.tokenizer) for client, reading in read)
         return ReconstructionClaim(texts, note=f"{len(modules)} modules of layer 0, {len(dictionary.places)} positions")
 
     def _bench(self, view: View, dictionary: Dictionary, rng: np.random.Generator) -> Bench:
-        first = getattr(view.lab.tokenizer, "cls_token_id", None)
+        names = ("cls_token_id", "bos_token_id")
+        first = next((t for n in names if (t := getattr(view.lab.tokenizer, n, None)) is not None), None)
         return Bench(
             dictionary,
             dictionary.decoy(rng.permutation(dictionary.words.shape[1])),
@@ -98,24 +109,23 @@ class Span(Attack[SpanConfig]):
         )
 
 
-def _read(bench: Bench, view: View, client: int, modules: list[str]) -> Reading:
-    travelling = set(view.facts.travelling.names)
-    if any(f"{module}.A" in travelling for module in modules):
-        return read_trained(bench, client_changes(view, client, modules=modules, role="A"))
-    if any(f"{module}.B" in travelling for module in modules):
-        factors = {module: view.lab.start[f"{module}.A"].double().numpy() for module in modules}
-        changes = client_changes(view, client, modules=modules, role="B")
-        return read_frozen(bench, changes, factors=factors)
-    return Reading(note="no factor of layer 0 travels")
+def _read(bench: Bench, composer: Composer, view: View, client: int, modules: list[str]) -> Reading:
+    reading = composer.compose(client, read_layer(bench, client_shows(view, client, modules=modules)))
+    if not bench.dictionary.tells_places:
+        reading = replace(reading, places=frozenset(), updates=())
+    whole = len(reading.sentences)
+    return replace(reading, note=f"{reading.note}; {whole} sentences fit the second layer") if whole else reading
 
 
 def _texts(client: int, reading: Reading, tokenizer: Any) -> ClientTexts:
     special = frozenset(int(token) for token in tokenizer.all_special_ids)
     sentences = [_sentence(pairs, tokenizer) for pairs in (*reading.updates, reading.places)]
+    sentences += [str(tokenizer.decode(ids, skip_special_tokens=True)).strip() for ids in reading.sentences]
+    places = {*reading.places, *((token, i) for ids in reading.sentences for i, token in enumerate(ids))}
     return ClientTexts(
         client,
         tokens=reading.words - special,
-        placed=frozenset((place, token) for token, place in reading.places if token not in special),
+        placed=frozenset((place, token) for token, place in places if token not in special),
         texts=tuple(dict.fromkeys(text for text in sentences if text)),
         note=reading.note,
     )

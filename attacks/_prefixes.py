@@ -1,0 +1,72 @@
+"""Whole sentences of a causal model: prefixes that grow as long as the second layer's inputs fit one update.
+
+The input of layer 1 at a position depends on the tokens up to there alone, so that a prefix is tested by its last
+token. DAGER keeps what lies below a threshold set by hand; here the threshold is a share of what the same tokens
+reach behind a prefix that is wrong in one word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ._dictionary import Floats
+from ._forward import Sentence
+
+Scorer = Callable[[Sentence, Sequence[int]], Floats]
+"""Scores of each token behind a prefix, (n,): 0 is a perfect fit."""
+_FLOOR = 1e-5
+"""Residuals of a float32 forward pass mean nothing below this."""
+_APART = 30.0
+"""All true extensions of a prefix fit about as well; a token that belongs a word later fits worse than this."""
+
+
+@dataclass(frozen=True)
+class Growth:
+    """What prefixes are scored by, and how many are followed."""
+
+    score: Scorer
+    start: Sentence
+    """What every text begins with: the opening token, or nothing."""
+    share: float
+    """An extension is kept below this share of the best score behind a wrong prefix."""
+    beam: int
+    """Most prefixes of one length."""
+    longest: int
+    """Most tokens of a sentence."""
+    rng: np.random.Generator
+
+    def sentences(self, tokens: Sequence[int]) -> tuple[Sentence, ...]:
+        """Return the sentences over ``tokens`` that can be grown no further, of two words at least."""
+        words = sorted(set(tokens) - set(self.start))
+        alive = self._openings(words)
+        done: list[Sentence] = []
+        while alive:
+            grown = [(prefix, self._extensions(prefix, words)) for prefix in alive]
+            done += [prefix for prefix, kept in grown if not kept and len(prefix) > len(self.start) + 1]
+            ranked = sorted((score, (*prefix, token)) for prefix, kept in grown for token, score in kept)
+            alive = [prefix for _, prefix in ranked[: self.beam] if len(prefix) <= self.longest]
+            done += [prefix for _, prefix in ranked[: self.beam] if len(prefix) > self.longest]
+        return tuple(done)
+
+    def _openings(self, words: list[int]) -> list[Sentence]:
+        """Return the first words that fit best; wrong ones among them do not grow."""
+        if not words:
+            return []
+        if not self.start:
+            return [(word,) for word in words]
+        order = np.argsort(self.score(self.start, words), kind="stable")[: self.beam]
+        return [(*self.start, words[i]) for i in order.tolist()]
+
+    def _extensions(self, prefix: Sentence, words: list[int]) -> list[tuple[int, float]]:
+        """Return the tokens that fit behind ``prefix`` much better than any does behind a wrong one."""
+        scores = self.score(prefix, words)
+        others = [word for word in words if word != prefix[-1]]
+        if not others or scores.min() >= self.share:
+            return []
+        wrong = (*prefix[:-1], int(self.rng.choice(others)))
+        near = max(_APART * float(scores.min()), _FLOOR)
+        cut = min(self.share * float(self.score(wrong, words).min()), near)
+        return [(words[i], float(scores[i])) for i in np.flatnonzero(scores < cut).tolist()]
