@@ -3,13 +3,14 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install quickstart test lint types check results bench clean
+.PHONY: help install quickstart test lint types check results limits bench clean
 
 help:
 	@echo "make quickstart   install, fetch model and data, run the quickstart suite, show its leaderboard"
 	@echo "make test         install and run the tests"
 	@echo "make lint types   ruff, and mypy in strict mode"
 	@echo "make results      run the suites that ship and renew results/"
+	@echo "make limits       draw docs/span-limits.svg from results/span-limits"
 	@echo "make bench        speed and size of a federation"
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -36,6 +37,9 @@ check: lint types test
 
 results: install
 	$(BIN)/python -m benchmarks.results
+
+limits: install
+	$(BIN)/python -m benchmarks.limits results/span-limits docs/span-limits.svg
 
 bench: install
 	$(BIN)/python -m benchmarks.federation

@@ -19,6 +19,8 @@ Scorer = Callable[[Sequence[Sentence]], Floats]
 """Scores of sentences, (n,): 0 is a perfect fit."""
 Pairs = frozenset[tuple[int, int]]
 _SWEEPS = 12
+_TYPICAL = 3
+"""Sweeps that a descent takes as a rule."""
 _BLOCK = 6
 """Positions whose moves are scored at once."""
 _PERFECT = 1e-5
@@ -42,6 +44,8 @@ class Search:
     """Size of the vocabulary, from which decoys take wrong words."""
     tries: int
     """Random starts for a sentence."""
+    budget: int
+    """About how many sentences are scored before the search gives up."""
     rng: np.random.Generator
 
     def sentences(self, pairs: Pairs, *, inputs: int, known: Iterable[Sentence] = ()) -> tuple[Sentence, ...]:
@@ -54,34 +58,31 @@ class Search:
         lengths = sorted((place + 1 for token, place in pairs if token == self.last and place), reverse=True)
         made = [sentence for sentence in known if _used([sentence]) <= pairs]
         found = {s: None for s in made if self.claims(s, float(self.score([s])[0]))}
-        while len(_used(found)) < min(inputs, len(pairs)):
-            before = len(found)
+        best: dict[int, tuple[float, Sentence]] = {}
+        spent = 0
+        for number in range(self.tries):
             for length in lengths:
                 unused = pairs - _used(found)
-                if len(pairs) - len(unused) >= inputs:
-                    break
-                if (self.last, length - 1) in unused or (before and any(place < length for _, place in unused)):
-                    new = self._find(self._options(pairs, length), unused)
-                    found |= {} if new is None else {new: None}
-            if len(found) == before:
-                break
+                if len(pairs) - len(unused) >= min(inputs, len(pairs)) or spent > self.budget:
+                    return tuple(found)
+                options = self._options(pairs, length)
+                if options is not None and any((t, i) in unused for i, row in enumerate(options) for t in row):
+                    spent += _TYPICAL * sum(len(row) for row in options)
+                    sentence, score = self._try(options, unused, best.get(length) if number % 2 else None)
+                    best[length] = min(best.get(length, (np.inf, sentence)), (score, sentence))
+                    if sentence not in found and self.claims(sentence, score):
+                        found[sentence] = None
+                        del best[length]
         return tuple(found)
 
-    def _find(self, options: list[list[int]] | None, unused: Pairs) -> Sentence | None:
-        """Return a sentence over ``options`` that is claimed and uses an unused pair, if the search meets one."""
-        if options is None or not any((token, i) in unused for i, row in enumerate(options) for token in row):
-            return None
-        best, least = self._start(options, unused), np.inf
-        for number in range(self.tries):
-            start = self._start(options, unused)
-            if number % 2:  # keep most of the best sentence so far
-                start = tuple(np.where(self.rng.random(len(best)) < _KEEP, best, start).tolist())
-            sentence, score = self._descend(options, start)
-            if score < least:
-                best, least = sentence, score
-                if self.claims(sentence, score):
-                    return sentence
-        return None
+    def _try(
+        self, options: list[list[int]], unused: Pairs, before: tuple[float, Sentence] | None
+    ) -> tuple[Sentence, float]:
+        """Return where a descent ends from a random start, or from most of the best sentence ``before``."""
+        start = self._start(options, unused)
+        if before is not None:
+            start = tuple(np.where(self.rng.random(len(start)) < _KEEP, before[1], start).tolist())
+        return self._descend(options, start)
 
     def _options(self, pairs: Pairs, length: int) -> list[list[int]] | None:
         """Return the tokens of every position of a sentence of ``length``, ``None`` where a position has none."""

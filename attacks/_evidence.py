@@ -25,6 +25,8 @@ one, and by this factor closer than the median one, or else noise has blurred th
 _LIKE = 3.0
 """There are as many inputs as directions; what lies as close as they, up to this factor, cannot be told from them
 (words that share positions span each other's pairs), and what does not is a word like one of theirs."""
+_SPREAD = 30.0
+"""Residuals of what lies in the space differ by no more than this from their median."""
 _EXACT = 1e-6
 """Float32 leaves about this residual of what lies in the space, sometimes less: closer than this is no better."""
 
@@ -123,9 +125,21 @@ def find_projected_pairs(lenses: Sequence[Lens], *, false_alarm: float) -> Found
     cut = max(float(gamma.isf(false_alarm / true.size, len(live))), float(false.max()) - math.log(false_alarm))
     depths = np.mean([np.log(pair_residuals(lens.dictionary, lens.space)) for lens in live], axis=0)
     found = np.argwhere((true > cut) & _nearest(depths))
-    sorted_depths = np.sort(depths[tuple(found.T)])[: max(lens.space.rank for lens in live)]
-    found = found[depths[tuple(found.T)] <= sorted_depths[-1] + math.log(_LIKE)] if len(found) else found
+    kept = depths[tuple(found.T)] <= _deepest(depths[tuple(found.T)], inputs=max(lens.space.rank for lens in live))
+    found = found[kept]
     return Found(found, "" if len(found) else "no pair above chance and decoys")
+
+
+def _deepest(depths: Floats, *, inputs: int) -> float:
+    """Return the depth of the last of ``inputs`` pairs with some slack, but not far beyond that of half of them.
+
+    An input that carries hardly any gradient shows nowhere, and what comes in its place is no input at all.
+    """
+    if not len(depths):
+        return 0.0
+    first = np.sort(depths)[:inputs]
+    half = max(float(np.median(first)), math.log(_EXACT))
+    return min(float(first[-1]) + math.log(_LIKE), half + math.log(_SPREAD))
 
 
 def _nearest(depths: Floats) -> npt.NDArray[np.bool_]:

@@ -33,6 +33,7 @@ class Composer:
     share: float
     """A sentence is claimed below this share of its best decoy's residual."""
     tries: int
+    budget: int
     rng: np.random.Generator
 
     def compose(self, client: int, reading: Reading) -> Reading:
@@ -82,7 +83,7 @@ class Composer:
             sums: Floats = np.add.reduceat(squares, starts)
             return np.sqrt(sums / [len(sentence) for sentence in sentences])
 
-        return Search(score, *ends, self.share, self.words, self.tries, self.rng)
+        return Search(score, *ends, self.share, self.words, self.tries, self.budget, self.rng)
 
     def _grow(self, tokens: list[int], glasses: Sequence[Glass], module: str) -> tuple[Sentence, ...]:
         def score(prefix: Sentence, words: Sequence[int]) -> Floats:

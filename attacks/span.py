@@ -38,6 +38,9 @@ class SpanConfig(AttackConfig):
         default=0.3, gt=0, lt=1, description="a sentence is claimed below this share of its best decoy's residual"
     )
     tries: int = Field(default=40, ge=1, le=1000, description="random starts of the search for a sentence")
+    budget: int = Field(
+        default=12_000, ge=1, description="about how many sentences are scored for an update before the search gives up"
+    )
     max_positions: int | None = Field(
         default=None, ge=1, le=4096, description="positions looked at; the task's text length if absent"
     )
@@ -57,11 +60,16 @@ class Span(Attack[SpanConfig]):
       of fewer tokens than rows is also read alone, word by word in place.
     - frozen A: dB shows A x alone, in R^rank, and rounds do not add up. Each update is tested alone, modules
       give joint evidence, and the direction that softmax hides in the keys is put back.
+    - dB of an update of fewer tokens than the rank is read alone, with trained A too and from the first round on;
+      what several sentences leave open is settled by the second layer, whose inputs depend on the whole text: a
+      search by their distance from that layer's space for encoders, prefixes that grow for causal models.
     - a claim must be much closer than the closest of as many decoys, shuffled words that no one wrote.
     - rows are divided by their noise (float32, codec, DP-SGD, all public) and only directions above the edge
       of pure noise count: under strong noise the attack says that it sees nothing.
 
-    Words at wrong positions are the main error. Texts longer than ``max_positions`` tokens are read up to there.
+    Words at wrong positions are the main error where only the rounds together show enough: there the second
+    layer's inputs drift and outnumber its directions, so that no sentence is claimed. Texts longer than
+    ``max_positions`` tokens are read up to there.
     """
 
     name: ClassVar[str] = "span"
@@ -82,14 +90,24 @@ class Span(Attack[SpanConfig]):
         positions = self.config.max_positions or view.facts.max_length
         dictionary = read_dictionary(encoder, positions=positions)
         if dictionary is None:
-            return ReconstructionClaim((), note="the embeddings are not words plus positions under a LayerNorm")
+            return ReconstructionClaim(
+                (),
+                note="embeddings that are read: BERT's, GPT-2's (LayerNorm), Llama's (RMSNorm), and none like these",
+            )
         width = dictionary.words.shape[1]
         modules = first_modules(view.facts, width=width)
         if not modules:
             return ReconstructionClaim((), note="no adapter reads the embeddings")
         bench = self._bench(view, dictionary, rng)
         composer = Composer(
-            view, width, len(dictionary.words), positions, self.config.sentence_share, self.config.tries, rng
+            view,
+            width,
+            len(dictionary.words),
+            positions,
+            self.config.sentence_share,
+            self.config.tries,
+            self.config.budget,
+            rng,
         )
         clients = range(view.colluders, view.facts.clients)
         read = [(client, _read(bench, composer, view, client, modules)) for client in clients]

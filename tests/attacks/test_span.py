@@ -263,3 +263,11 @@ def test_a_backbone_of_another_kind_is_said_so(plain, monkeypatch):
 def test_thresholds_out_of_range_are_refused(change):
     with pytest.raises(ValueError, match=next(iter(change))):
         SpanConfig(**change)
+
+
+def test_sentences_of_one_batch_come_apart_in_the_second_layer():
+    data = texts_of([100, 200, 300, 201], [400, 77, 78])  # one step each, too small to move the layer
+    view = federate(data, rank=64, rounds=1, local_steps=2, batch_size=1, lr=1e-3)
+    said = attack(view).clients[0]
+    assert set(said.texts) == {"w100 w200 w300 w201", "w400 w77 w78"}
+    assert said.placed == {(1, 100), (2, 200), (3, 300), (4, 201), (1, 400), (2, 77), (3, 78)}
