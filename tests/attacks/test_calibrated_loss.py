@@ -13,6 +13,7 @@ from qlorabench.threats.capabilities import Capability
 from qlorabench.threats.lab import Lab
 from qlorabench.threats.models import ThreatSpec
 from qlorabench.threats.observe import draw_challenge, observe
+from qlorabench.threats.prompts import draw_prompts
 
 from ..federation.systems import InProcess, protocol_of, system, toy_bench
 
@@ -41,7 +42,8 @@ def memorised(tmp_path_factory):
         lab = Lab(bench.model(spec), bench.backbone.tokenizer, start)
         facts = store.transcript.facts
         protocol = replace(protocol_of(spec), facts=facts)
-        options = {"protocol": protocol, "task": bench.tasks[0], "lab": lab, "challenge": challenge}
+        game = draw_prompts((), insiders=0, seed=Seed(1))
+        options = {"protocol": protocol, "task": bench.tasks[0], "lab": lab, "challenge": challenge, "game": game}
         view = observe(threat, store.transcript, store.secrets, weights=[1.0] * 3, **options)
         return view, challenge.members
 
