@@ -54,7 +54,9 @@ class Side:
         return atoms
 
 
-def read_sides(lab: Lab, held: Mapping[str, Tensor], changes: list[Change], *, opening: Floats | None) -> list[Side]:
+def read_sides(
+    lab: Lab, held: Mapping[str, Tensor], changes: Sequence[Change], *, opening: Floats | None
+) -> list[Side]:
     """Return the sides that the changes of B of one update show, for clients who trained from ``held``.
 
     ``opening`` is the input (d,) of the token that opens every text, if there is one.

@@ -63,14 +63,6 @@ class Shown:
     """(rank, d_in) by module."""
 
 
-def client_changes(view: View, client: int, *, modules: list[str], role: Role) -> list[list[Change]]:
-    """Return for every update of ``client`` the changes of factor ``role`` that are finite and not zero."""
-    held = {message.round: message.state for message in view.broadcasts}
-    seen = [update for update in view.updates if update.client == client]
-    changes = [_changes(view.facts, u, held[u.round], modules=modules, role=role) for u in seen]
-    return [update for update in changes if update]
-
-
 def client_shows(view: View, client: int, *, modules: list[str]) -> list[Shown]:
     """Return what each update of ``client`` shows of the layer of ``modules``, in the order of the rounds."""
     held = {message.round: message.state for message in view.broadcasts}

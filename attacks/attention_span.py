@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -17,7 +17,7 @@ from qlorabench.threats.view import View
 
 from ._dictionary import Dictionary, read_dictionary
 from ._heads import PLACED, read_sides
-from ._observed import Change, client_changes, first_modules
+from ._observed import Change, client_shows, first_modules
 from ._pursuit import Pursuit
 from ._reading import Pairs, Reading
 from .span import _texts
@@ -83,22 +83,20 @@ class AttentionSpan(Attack[AttentionSpanConfig]):
         if texts * _SHORTEST > _head_width(view):
             return Reading(note=f"{texts} texts in an update are more tokens than a head is wide")
         held = {message.round: message.state for message in view.broadcasts}
-        rounds = [update.round for update in view.updates if update.client == client]
-        changes = client_changes(view, client, modules=modules, role="B")
-        seen = list(zip(rounds, changes, strict=False))
+        seen = [shown for shown in client_shows(view, client, modules=modules) if shown.of_b]
         picked = np.unique(np.linspace(0, len(seen) - 1, min(self.config.updates, len(seen))).astype(int))
         found: list[Pairs] = []
         for tried, index in enumerate(picked):
             if tried == _PATIENCE and not found:  # the others hold as many texts
                 break
-            pairs = self._pairs(view, held[seen[index][0]], seen[index][1], dictionary)
+            pairs = self._pairs(view, held[seen[index].round], seen[index].of_b, dictionary)
             if pairs:
                 found.append(pairs)
         everything = frozenset[tuple[int, int]]().union(*found)
         note = f"{len(found)} of {len(picked)} updates explained"
         return Reading(frozenset(token for token, _ in everything), everything, tuple(found), note)
 
-    def _pairs(self, view: View, held: Mapping[str, Tensor], update: list[Change], dictionary: Dictionary) -> Pairs:
+    def _pairs(self, view: View, held: Mapping[str, Tensor], update: Sequence[Change], dictionary: Dictionary) -> Pairs:
         first = getattr(view.lab.tokenizer, "cls_token_id", None)
         opening = None if first is None else dictionary.inputs(np.array([first]), np.array([0]))[0]
         sides = read_sides(view.lab, held, update, opening=opening)

@@ -99,7 +99,10 @@ def picture(found: Mapping[tuple[str, str], Record]) -> str:
 def main() -> None:
     """Draw the journal of the run folder named first into the file named second."""
     run, out = Path(sys.argv[1]), Path(sys.argv[2])
-    out.write_text(picture(recalls(Journal(run / "records.jsonl").read())))
+    found = recalls(Journal(run / "records.jsonl").read())
+    if not found:
+        sys.exit(f"{run} holds no results of span-limits: run `qlorabench run span-limits` and name runs/span-limits")
+    out.write_text(picture(found))
 
 
 if __name__ == "__main__":

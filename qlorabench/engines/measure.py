@@ -185,7 +185,7 @@ def measure_leakage(bench: Bench, spec: SystemSpec, out: Path, attack: AttackSpe
     with lab.queries.counting(lab.model):
         claim: Claim = cls(cls.Config.model_validate(attack.config)).run(view, seed.child("run").numpy())
     asked = Score("queries", float(lab.queries.rows + crafted.requests), note="rows through the model, broadcasts sent")
-    return [*_judge(scene, claim, challenge, game, seed.child("judge"), crafted.drawn), asked]
+    return [*_judge(scene, claim, challenge, game, seed.child("judge"), attack.threat.colluders, crafted.drawn), asked]
 
 
 def _judge(
@@ -194,9 +194,13 @@ def _judge(
     challenge: Challenge,
     game: ExtractionGame,
     seed: Seed,
+    insiders: int,
     crafted: Mapping[int, set[int]],
 ) -> list[Score]:
-    """Judge a claim; ``crafted`` has the rows that clients drew in a malicious server's own run."""
+    """Judge a claim of a seat that the first ``insiders`` clients sit in.
+
+    ``crafted`` has the rows that clients drew in a malicious server's own run.
+    """
     rng = seed.numpy()
     if isinstance(claim, MembershipClaim):
         return judge_membership(claim, challenge.members, rng=rng)
@@ -208,7 +212,7 @@ def _judge(
         clients = range(scene.protocol.facts.clients)
         truths = [_trained_on(scene, client, crafted.get(client, set())) for client in clients]
         controls = [_held_out(scene, len(t.texts), seed.child("control", i)) for i, t in enumerate(truths)]
-        return judge_reconstruction(claim, truths, controls, rng=rng)
+        return judge_reconstruction(claim, truths, controls, rng=rng, insiders=insiders)
     raise UserError(f"an attack claimed a {type(claim).__name__}; a claim is one of those in qlorabench.threats.claims")
 
 

@@ -14,7 +14,7 @@ from scipy import stats
 
 from qlorabench.errors import UserError
 from qlorabench.scoring.intervals import Interval, bootstrap, bootstrap_two, clopper_pearson
-from qlorabench.scoring.score import Score, share
+from qlorabench.scoring.score import Score, against_control
 from qlorabench.threats.claims import ExtractionClaim
 
 COPIED = 1e-6
@@ -99,7 +99,7 @@ def _rank(guesses: Sequence[str], scores: np.ndarray, truth: Hidden) -> float:
 def _rate(metric: str, inside: np.ndarray, outside: np.ndarray) -> Score:
     found = clopper_pearson(int(inside.sum()), len(inside))
     base = clopper_pearson(int(outside.sum()), len(outside))
-    return _score(metric, found, base.value, relative_gain(found, base))
+    return against_control(metric, found, control=base.value, leak=relative_gain(found, base))
 
 
 def relative_gain(rate: Interval, base: Interval) -> Interval:
@@ -144,22 +144,7 @@ def _exposure(inside: np.ndarray, outside: np.ndarray, spaces: Sequence[int], *,
         least = base + (clopper_pearson(len(inside), len(inside)).low or 0.0) * (same - base)
         found = replace(found, low=min(least, same))
         leak = replace(leak, low=(min(least, same) - base) / (full - base))
-    return _score("exposure_bits", found, base, leak)
-
-
-def _score(metric: str, value: Interval, control: float | None, leak: Interval) -> Score:
-    return Score(
-        metric,
-        value.value,
-        value.low,
-        value.high,
-        value.n,
-        control=control,
-        leakage=share(leak.value),
-        leakage_low=share(leak.low),
-        leakage_high=share(leak.high),
-        note=value.reason or "",
-    )
+    return against_control("exposure_bits", found, control=base, leak=leak)
 
 
 def _mean(values: np.ndarray) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 
 from qlorabench.scoring.intervals import bootstrap, bootstrap_two, clopper_pearson
 from qlorabench.scoring.pooled import ENOUGH, client_means
-from qlorabench.scoring.score import SILENT, Score, from_interval, share
+from qlorabench.scoring.score import SILENT, Score, against_control, from_interval
 from qlorabench.scoring.text import ReconstructionScores, reconstruction_scores, token_scores
 from qlorabench.threats.claims import ClientTexts, ReconstructionClaim
 
@@ -48,16 +48,17 @@ def judge_reconstruction(
     controls: Sequence[Sentences],
     *,
     rng: np.random.Generator,
+    insiders: int = 0,
 ) -> list[Score]:
     """Return the scores of the client that the claim exposes most.
 
     ``truths`` and ``controls`` hold the sentences of each client and as many held-out ones. The worst of K
     clients is picked after looking, so its intervals are at the Bonferroni level 1 - 0.05 / K: under the
     null they exclude zero no more often than one interval at 0.95 does. From `ENOUGH` clients on their mean is
-    scored too, as one more look.
+    scored too, as one more look; the first ``insiders`` sit in the adversary's seat and have nothing to lose to it.
     """
     said = {texts.client: texts for texts in claim.clients}
-    pooled = len(truths) >= ENOUGH
+    pooled = len(truths) - insiders >= ENOUGH
     level = 1 - (1 - LEVEL) / (len(truths) + pooled)
     headlines = [
         _recall(said.get(i, ClientTexts(i)), truth, control, rng=rng, level=level)
@@ -74,7 +75,7 @@ def judge_reconstruction(
         *_precision(texts, truths[worst], controls[worst], level=level),
     ]
     rows += _sentences(texts, truths[worst], controls[worst], rng=rng, level=level)
-    return [*rows, *_pooled(said, truths, controls, rng=rng)] if pooled else rows
+    return [*rows, *_pooled(said, truths, controls, rng=rng, level=level, first=insiders)] if pooled else rows
 
 
 def _pooled(
@@ -83,15 +84,16 @@ def _pooled(
     controls: Sequence[Sentences],
     *,
     rng: np.random.Generator,
+    level: float,
+    first: int,
 ) -> list[Score]:
-    """Return the means over clients, one more headline at the same Bonferroni level."""
-    level = 1 - (1 - LEVEL) / (len(truths) + 1)
-    texts = [[([{t for _, t in pairs} for pairs in s.tokens], s.texts) for s in side] for side in (truths, controls)]
+    """Return the means over the clients from ``first`` on, one more headline at the same Bonferroni level."""
+    sides = [[([{t for _, t in pairs} for pairs in s.tokens], s.texts) for s in side] for side in (truths, controls)]
     rows = [
-        _against(f"{means.metric}_clients", means.hit, means.miss, rng=rng, level=level)
-        for means in client_means(said, *texts)
+        _against(f"{means.metric}_clients", means.hit[first:], means.miss[first:], rng=rng, level=level)
+        for means in client_means(said, *sides)
     ]
-    note = f"mean over {len(truths)} clients"
+    note = f"mean over {len(truths) - first} clients"
     return [replace(row, note=note, headline=number == 0) for number, row in enumerate(rows)]
 
 
@@ -114,17 +116,7 @@ def _against(metric: str, hit: np.ndarray, miss: np.ndarray, *, rng: np.random.G
             # resampling equal units shows no spread: the exact interval of as many coins that fell alike does
             ends = [None if end is None else (end - base) / (1.0 - base) for end in (inside.low, inside.high)]
             leak = replace(leak, low=ends[0], high=ends[1])
-    return Score(
-        metric,
-        inside.value,
-        inside.low,
-        inside.high,
-        inside.n,
-        control=base,
-        leakage=share(leak.value),
-        leakage_low=share(leak.low),
-        leakage_high=share(leak.high),
-    )
+    return against_control(metric, inside, control=base, leak=leak)
 
 
 def _recalls(claimed: frozenset[int], sentences: Sentences) -> np.ndarray:

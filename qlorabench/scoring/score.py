@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qlorabench.scoring.intervals import Interval
 
@@ -41,6 +41,17 @@ def from_interval(metric: str, interval: Interval, *, note: str = "") -> Score:
     """Return the score of an estimate that has neither control nor leakage."""
     said = "; ".join(part for part in (note, interval.reason or "") if part)
     return Score(metric, interval.value, interval.low, interval.high, interval.n, note=said)
+
+
+def against_control(metric: str, value: Interval, *, control: float | None, leak: Interval) -> Score:
+    """Return the score of an estimate that has a control, and its leakage over it, cut to [0, 1]."""
+    return replace(
+        from_interval(metric, value),
+        control=control,
+        leakage=share(leak.value),
+        leakage_low=share(leak.low),
+        leakage_high=share(leak.high),
+    )
 
 
 def share(leakage: float | None) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from torch import Tensor
@@ -17,7 +18,7 @@ from qlorabench.scoring.membership import (
     membership_scores,
 )
 from qlorabench.scoring.recovery import FactorNames, relative_error_of_products
-from qlorabench.scoring.score import EXACT, NO_GAP, Score, share
+from qlorabench.scoring.score import EXACT, NO_GAP, Score, against_control, share
 from qlorabench.threats.claims import AdapterClaim, MembershipClaim
 
 FLIPS = 16
@@ -33,38 +34,19 @@ def judge_membership(claim: MembershipClaim, members: np.ndarray, *, rng: np.ran
     fpr = point.fpr.value or 0.0
     gains = [_gain(rate, fpr) for rate in (point.tpr.value, point.tpr.low, point.tpr.high)]
     tpr = Interval(gains[0], gains[1], gains[2], point.tpr.n)
-    return [
-        _score("auc", found.auc, chance, auc_leakage(claim.scores, members=members, rng=rng), claim.note, True),
-        _score("tpr_at_1pct_fpr", point.tpr, fpr, tpr, f"at a false positive rate of {fpr:.4f}", False),
-        _score(
-            "advantage",
-            found.advantage,
-            0.0,
-            advantage_leakage(claim.scores, members=members, rng=rng),
-            "",
-            False,
+    measured = [
+        against_control("auc", found.auc, control=chance, leak=auc_leakage(claim.scores, members=members, rng=rng)),
+        against_control("tpr_at_1pct_fpr", point.tpr, control=fpr, leak=tpr),
+        against_control(
+            "advantage", found.advantage, control=0.0, leak=advantage_leakage(claim.scores, members=members, rng=rng)
         ),
     ]
+    notes = (claim.note, f"at a false positive rate of {fpr:.4f}", "")
+    return [replace(row, headline=row.metric == "auc", note=note) for row, note in zip(measured, notes, strict=True)]
 
 
 def _gain(rate: float | None, fpr: float) -> float | None:
     return None if rate is None else leakage(rate, fpr)
-
-
-def _score(metric: str, value: Interval, control: float, leak: Interval, note: str, headline: bool) -> Score:
-    return Score(
-        metric,
-        value.value,
-        value.low,
-        value.high,
-        value.n,
-        control=control,
-        leakage=leak.value,
-        leakage_low=leak.low,
-        leakage_high=leak.high,
-        headline=headline,
-        note=note,
-    )
 
 
 def judge_adapter(

@@ -11,6 +11,11 @@ import torch
 from qlorabench.attacks._dictionary import make_dictionary
 from qlorabench.attacks._heads import Side
 from qlorabench.attacks._pursuit import Pursuit
+from qlorabench.attacks.attention_span import AttentionSpan, AttentionSpanConfig
+from qlorabench.threats.capabilities import Capability
+
+from ..federation.systems import FROZEN, PRIVATE, system, toy_bench, train
+from ..threats.seats import PRESETS, view_of
 
 HEADS, WIDTH, RANK, D = 6, 24, 4, 60
 VOCABULARY, PLACES = 200, 14
@@ -75,6 +80,7 @@ def test_strong_random_changes_are_not_explained(dictionary):
 def test_directions_below_the_noise_are_left_out(dictionary):
     text = [3, 8, 5, 6, 2]
     found = read(dictionary, sides(dictionary, text, noise=1e-2), text)
+    assert found.pairs
     assert found.pairs <= {(token, place) for place, token in enumerate(text)}
 
 
@@ -92,3 +98,60 @@ def test_the_gradient_of_a_query_lies_in_the_span_of_the_keys_of_its_head():
     for gradient, span in ((bq.grad, keys), (bk.grad, queries)):
         inside = span @ torch.linalg.lstsq(span, gradient).solution
         assert torch.allclose(inside, gradient, atol=1e-9)
+
+
+ONE_TEXT = {"head": "frozen", "rank": 8, "local_steps": 1, "batch_size": 1}
+
+
+def attacked(tmp_path, *defenses, **changes):
+    spec = system(*defenses, **ONE_TEXT | changes)
+    store = train(spec, tmp_path)
+    view = view_of(spec, tmp_path, PRESETS["server"])
+    return view, [store.secrets.batches(client) for client in range(view.facts.clients)]
+
+
+def drawn(view, batches, client):
+    special = set(view.lab.tokenizer.all_special_ids)
+    encoded = toy_bench().tasks[0].encoded
+    rows = {row for round in batches[client] for step in round for row in step}
+    return {frozenset((i, int(t)) for i, t in enumerate(encoded.ids[row]) if int(t) not in special) for row in rows}
+
+
+@pytest.mark.parametrize("defenses", [(FROZEN,), ()])
+def test_each_text_of_a_federation_that_takes_one_a_step_is_read_in_order(tmp_path, defenses):
+    view, batches = attacked(tmp_path, *defenses)
+    claim = AttentionSpan(AttentionSpanConfig()).run(view, np.random.default_rng(0))
+    for said in claim.clients:
+        true = drawn(view, batches, said.client)
+        assert said.placed == frozenset().union(*true)
+        assert len(said.texts) == len(true)
+
+
+def test_an_update_that_moved_nothing_does_not_shift_the_others_rounds(tmp_path):
+    view, batches = attacked(tmp_path, rounds=3)
+    first, *rest = (u for u in view.updates if u.client == 1)
+    still = replace(first, state={name: torch.zeros_like(value) for name, value in first.state.items()})
+    blank = replace(view, _facets={**view._facets, Capability.OTHERS_UPDATES: (still, *rest)})
+    claim = AttentionSpan(AttentionSpanConfig()).run(blank, np.random.default_rng(0))
+    said = next(texts for texts in claim.clients if texts.client == 1)
+    assert len(said.texts) == len({row for round in batches[1][1:] for step in round for row in step})
+
+
+def test_more_texts_than_a_head_is_wide_and_loud_noise_give_no_claim(tmp_path):
+    for defenses, changes in (((FROZEN,), {"batch_size": 10}), ((FROZEN, PRIVATE), {})):
+        view, _ = attacked(tmp_path, *defenses, **changes)
+        claim = AttentionSpan(AttentionSpanConfig()).run(view, np.random.default_rng(0))
+        for said in claim.clients:
+            few = view.facts.schedule.batch(said.client) * 4 <= 24
+            assert not said.tokens or (few and not defenses[1:])
+
+
+def test_adamw_and_rotary_targets_are_refused_when_the_suite_is_planned(tmp_path):
+    view, _ = attacked(tmp_path)
+    optimizer = view.facts.training.optimizer.model_copy(update={"kind": "adamw"})
+    training = view.facts.training.model_copy(update={"optimizer": optimizer})
+    lora = view.facts.lora.model_copy(update={"targets": ("q_proj", "k_proj")})
+    attack = AttentionSpan(AttentionSpanConfig())
+    assert attack.blind(view.facts) is None
+    assert "AdamW" in attack.blind(replace(view.facts, training=training))
+    assert "rotary" in attack.blind(replace(view.facts, lora=lora))

@@ -174,3 +174,36 @@ def test_whole_texts_that_everybody_writes_leak_nothing():
     rows = judge(claim, [truth], [truth])
     assert rows["exact"].value == rows["exact"].control == 1.0
     assert rows["exact"].leakage == rows["rouge1"].leakage == 0.0
+
+
+def many(clients):
+    truths = [sentences(2, i, words=range(60 * i, 60 * i + 40)) for i in range(clients)]
+    return truths, [sentences(2, 900, words=range(9000, 9020)) for _ in truths]
+
+
+def clients_row(claim, truths, controls, *, insiders=0):
+    rows = judge_reconstruction(claim, truths, controls, rng=np.random.default_rng(0), insiders=insiders)
+    return {row.metric: row for row in rows}.get("token_recall_clients")
+
+
+def test_the_mean_over_clients_counts_those_of_whom_nothing_is_said():
+    truths, controls = many(8)
+    claim = ReconstructionClaim(tuple(exact(i, truths[i]) for i in range(6)))
+    row = clients_row(claim, truths, controls)
+    assert row.value == pytest.approx(6 / 8)
+    assert (row.n, row.headline) == (8, True)
+    assert 0 < row.leakage_low < row.leakage < row.leakage_high
+
+
+def test_the_seats_own_clients_are_left_out_of_the_mean():
+    truths, controls = many(10)
+    claim = ReconstructionClaim(tuple(exact(i, truths[i]) for i in range(2, 10)))
+    assert clients_row(claim, truths, controls, insiders=2).value == 1.0
+    assert clients_row(claim, truths, controls, insiders=3) is None
+
+
+def test_a_claim_of_what_nobody_wrote_leaks_nothing_of_the_mean():
+    truths, controls = many(8)
+    other = [sentences(2, i + 50, words=range(5000, 5040)) for i in range(8)]
+    row = clients_row(ReconstructionClaim(tuple(exact(i, o) for i, o in enumerate(other))), truths, controls)
+    assert (row.value, row.leakage, row.leakage_low) == (0.0, 0.0, 0.0)
