@@ -14,7 +14,7 @@ from pathlib import Path
 from qlorabench.records.journal import Journal, latest
 from qlorabench.records.record import Record
 
-RANKS, TEXTS = (4, 8, 16, 64), (1, 2, 4)
+RANKS, TEXTS = (4, 8, 64), (1, 2, 4)
 ROWS = (("both", "A and B train"), ("frozen", "A is frozen"))
 COLUMNS = (("span", "span: rows of the update"), ("attention-span", "attention-span: columns of dB"))
 EXTRAS = {
