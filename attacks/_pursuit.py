@@ -137,10 +137,17 @@ class Pursuit:
         return total / max(live, 1)
 
     def _left(self, chosen: list[int]) -> list[Remainder]:
-        own = [] if self.opening is None else [self.dictionary.inputs(np.array([self.opening]), np.array([0]))]
-        taken = self.dictionary.inputs(self._tokens[chosen], self._positions[chosen]) if chosen else None
-        found = [] if taken is None else [taken]
-        return [_remainder(side, [*(own if side.opened else []), *found]) for side in self.sides]
+        return remainders(self.dictionary, self.sides, opening=self.opening, pairs=self._named(chosen))
+
+
+def remainders(
+    dictionary: Dictionary, sides: Sequence[Side], *, opening: int | None, pairs: Sequence[tuple[int, int]]
+) -> list[Remainder]:
+    """Return what the opening token and the (token id, position) ``pairs`` leave of every side."""
+    own = [] if opening is None else [dictionary.inputs(np.array([opening]), np.array([0]))]
+    tokens, positions = np.array(pairs, np.int64).reshape(-1, 2).T
+    found = [dictionary.inputs(tokens, positions)] if pairs else []
+    return [_remainder(side, [*(own if side.opened else []), *found]) for side in sides]
 
 
 def _remainder(side: Side, inputs: list[Floats]) -> Remainder:

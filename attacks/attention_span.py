@@ -18,7 +18,7 @@ from qlorabench.threats.view import View
 from ._dictionary import Dictionary, read_dictionary
 from ._heads import PLACED, read_sides
 from ._observed import Change, client_shows, first_modules
-from ._pursuit import Pursuit
+from ._pursuit import Pursuit, remainders
 from ._reading import Pairs, Reading
 from .span import _texts
 
@@ -31,7 +31,7 @@ _PATIENCE = 2
 class AttentionSpanConfig(AttackConfig):
     """How far the search goes; what is claimed has no threshold but the noise."""
 
-    updates: int = Field(default=4, ge=1, le=10_000, description="updates of a client that are read, evenly spread")
+    updates: int = Field(default=16, ge=1, le=10_000, description="updates of a client that are read, evenly spread")
     pool: int = Field(default=10_000, ge=100, le=1_000_000, description="(token, position) pairs kept in the search")
     repairs: int = Field(default=4, ge=0, le=100, description="times that the weakest choices are taken back")
     max_positions: int | None = Field(
@@ -86,22 +86,37 @@ class AttentionSpan(Attack[AttentionSpanConfig]):
         seen = [shown for shown in client_shows(view, client, modules=modules) if shown.of_b]
         picked = np.unique(np.linspace(0, len(seen) - 1, min(self.config.updates, len(seen))).astype(int))
         found: list[Pairs] = []
+        explained = 0
         for tried, index in enumerate(picked):
             if tried == _PATIENCE and not found:  # the others hold as many texts
                 break
-            pairs = self._pairs(view, held[seen[index].round], seen[index].of_b, dictionary)
-            if pairs:
+            pairs = self._pairs(view, held[seen[index].round], seen[index].of_b, dictionary, known=found)
+            if pairs and pairs not in found:
                 found.append(pairs)
+            explained += bool(pairs)
         everything = frozenset[tuple[int, int]]().union(*found)
-        note = f"{len(found)} of {len(picked)} updates explained"
+        note = f"{explained} of {len(picked)} updates explained"
         return Reading(frozenset(token for token, _ in everything), everything, tuple(found), note)
 
-    def _pairs(self, view: View, held: Mapping[str, Tensor], update: Sequence[Change], dictionary: Dictionary) -> Pairs:
+    def _pairs(
+        self,
+        view: View,
+        held: Mapping[str, Tensor],
+        update: Sequence[Change],
+        dictionary: Dictionary,
+        *,
+        known: Sequence[Pairs],
+    ) -> Pairs:
+        """Return the pairs that explain an update; those of an earlier one are tried before any search."""
         first = getattr(view.lab.tokenizer, "cls_token_id", None)
         opening = None if first is None else dictionary.inputs(np.array([first]), np.array([0]))[0]
         sides = read_sides(view.lab, held, update, opening=opening)
         if not sides:
             return frozenset()
+        tried = (sorted(pairs - {(first, 0)}) for pairs in (set(), *known))  # nothing at all comes first
+        for pairs in tried:
+            if all(part.empty for part in remainders(dictionary, sides, opening=first, pairs=pairs)):
+                return frozenset(pairs) | ({(int(first), 0)} if pairs and first is not None else set())
         search = Pursuit(dictionary, sides, first, pool=self.config.pool, repairs=self.config.repairs)
         said = search.run()
         if not said.complete:

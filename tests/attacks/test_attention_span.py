@@ -155,3 +155,16 @@ def test_adamw_and_rotary_targets_are_refused_when_the_suite_is_planned(tmp_path
     assert attack.blind(view.facts) is None
     assert "AdamW" in attack.blind(replace(view.facts, training=training))
     assert "rotary" in attack.blind(replace(view.facts, lora=lora))
+
+
+def test_a_text_that_comes_again_is_not_searched_again(tmp_path, monkeypatch):
+    view, batches = attacked(tmp_path, rounds=12)
+    searches = []
+    monkeypatch.setattr(
+        "qlorabench.attacks.attention_span.Pursuit", lambda *a, **k: searches.append(a) or Pursuit(*a, **k)
+    )
+    claim = AttentionSpan(AttentionSpanConfig()).run(view, np.random.default_rng(0))
+    texts = [drawn(view, batches, said.client) for said in claim.clients]
+    assert all(said.placed == frozenset().union(*true) for said, true in zip(claim.clients, texts, strict=True))
+    assert len(searches) == sum(map(len, texts))
+    assert len(searches) < sum(update.client >= view.colluders for update in view.updates)
