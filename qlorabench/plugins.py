@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import inspect
 import re
@@ -86,17 +87,34 @@ def registry(group: Group, *, base: Path | None = None, entry_points: Iterable[E
 
 
 def plugin_version(cls: type, *, origin: Origin) -> str:
-    """Return what changes when the plug-in's code does: distribution, class ``version``, hash of its file.
+    """Return what changes when the plug-in's code does: distribution, class ``version``, hash of its source.
 
-    The private modules beside an installed plug-in count as its code.
+    The modules of its folder that it imports by relative imports, and those that they import, count as its code.
     """
     try:
-        file = Path(inspect.getfile(cls))
-        siblings = sorted(file.parent.glob("_*.py")) if origin.distribution else []
-        source = digest([file_sha256(path) for path in (file, *siblings)], length=12)
+        files = _sources(Path(inspect.getfile(cls)))
+        source = digest({path.name: file_sha256(path) for path in files}, length=12)
     except (OSError, TypeError) as error:
         raise UserError(f"{cls.__qualname__} ({origin}) has no source file to hash: {error}") from error
     return f"{origin.distribution or 'file'}-{origin.version or 0}/{getattr(cls, 'version', 0)}/{source}"
+
+
+def _sources(file: Path) -> list[Path]:
+    """Return ``file`` and what it imports from its own folder, directly or not, sorted."""
+    found: set[Path] = set()
+    open_ = {file}
+    while open_:
+        found |= open_
+        open_ = {beside for path in open_ for beside in _imported(path)} - found
+    return sorted(found)
+
+
+def _imported(file: Path) -> Iterator[Path]:
+    """Yield the files that ``from .module import name`` and ``from . import module`` in ``file`` name."""
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        if isinstance(node, ast.ImportFrom) and node.level == 1:
+            names = [node.module.partition(".")[0]] if node.module else [alias.name for alias in node.names]
+            yield from (path for name in names if (path := file.parent / f"{name}.py").is_file())
 
 
 @cache

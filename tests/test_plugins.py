@@ -151,12 +151,17 @@ def test_version_changes_with_the_code(tmp_path):
     assert plugin_version(found, origin=attacks.origin("mine.py:Mine")) != before
 
 
-def test_version_of_an_installed_plugin_changes_with_the_private_modules_beside_it(tmp_path):
-    (tmp_path / "mine.py").write_text(SOURCE)
+def test_version_changes_with_the_modules_that_are_imported_and_no_others(tmp_path):
+    (tmp_path / "mine.py").write_text(SOURCE + "\n\ndef late():\n    from ._shared import x\n")
+    (tmp_path / "_shared.py").write_text("from . import _deep\nfrom .mine import late\n")
+    (tmp_path / "_deep.py").write_text("")
     found = registry("attacks", base=tmp_path, entry_points=[]).load("mine.py:Mine")
-    before = plugin_version(found, origin=Origin("m", "d", "1.2"))
-    (tmp_path / "_shared.py").write_text("")
-    assert plugin_version(found, origin=Origin("m", "d", "1.2")) != before
+    origin = Origin("m", "d", "1.2")
+    before = plugin_version(found, origin=origin)
+    (tmp_path / "_unused.py").write_text("")
+    assert plugin_version(found, origin=origin) == before
+    (tmp_path / "_deep.py").write_text("y = 1")
+    assert plugin_version(found, origin=origin) != before
 
 
 def test_version_of_a_distribution():

@@ -19,7 +19,7 @@ from qlorabench.scoring.extraction import Hidden, judge_extraction
 from qlorabench.scoring.intervals import bootstrap
 from qlorabench.scoring.reconstruction import Sentences, judge_reconstruction
 from qlorabench.scoring.score import Score, from_interval
-from qlorabench.scoring.utility import accuracy, perplexity
+from qlorabench.scoring.utility import accuracy, gain, learned, perplexity
 from qlorabench.scoring.verdicts import judge_adapter, judge_membership
 from qlorabench.seeding import Seed
 from qlorabench.tasks.encoding import Encoded
@@ -111,17 +111,31 @@ def trained_scene(bench: Bench, spec: SystemSpec, out: Path) -> Scene:
 
 
 def measure_utility(bench: Bench, spec: SystemSpec, out: Path) -> list[Score]:
-    """Job: accuracy (or perplexity) of the server's adapter and of what clients hold, against no training."""
+    """Job: accuracy (or perplexity) of the server's adapter and of what clients hold, against no training.
+
+    A system has learned where its paired gains over the bare backbone and the majority class are above zero.
+    """
     scene = trained_scene(bench, spec, out)
     backbone = scene.utility("backbone", scene.lab.bare)
     majority = [] if scene.generative else [Score("accuracy_majority", scene.task.majority, n=len(scene.task.test))]
     untrained = [score.value for score in (backbone, *majority) if score.value is not None]
-    held = {"server": scene.final_server, "client": scene.final_broadcast}
-    rows = [
-        replace(scene.utility(metric, state), control=max(untrained, default=None), headline=True)
-        for metric, state in held.items()
-    ]
-    return [*rows, backbone, *majority, *_epsilon(scene)]
+    rows, gained = [], []
+    for metric, state in (("server", scene.final_server), ("client", scene.final_broadcast)):
+        gains = _gains(scene, metric, state)
+        better = learned(gains)
+        control = max(untrained, default=None)
+        rows.append(replace(scene.utility(metric, state), control=control, headline=True, learned=better))
+        gained += gains
+    return [*rows, backbone, *majority, *gained, *_epsilon(scene)]
+
+
+def _gains(scene: Scene, metric: str, state: State) -> list[Score]:
+    """Return by how much ``state`` is better than the bare backbone, and than the majority class of a classifier."""
+    rng = Seed(0, ("gains",)).numpy()
+    rows = [gain(f"gain_{metric}_backbone", scene.gains(state, scene.lab.bare), rng=rng)]
+    if not scene.generative:
+        rows.append(gain(f"gain_{metric}_majority", scene.correct(state) - scene.task.guessed, rng=rng))
+    return rows
 
 
 def _epsilon(scene: Scene) -> list[Score]:

@@ -23,7 +23,6 @@ from qlorabench.federation.transcript import Transcript
 from qlorabench.records.journal import Journal, latest
 from qlorabench.records.record import Record, Status, validated
 from qlorabench.scoring.score import Score
-from qlorabench.scoring.utility import learned
 from qlorabench.seeding import Seed
 from qlorabench.suite.plan import Cell, Plan
 from qlorabench.suite.resolve import ResolvedSuite
@@ -245,7 +244,7 @@ class Run:
 
     def _validated(self, cell: Cell, score: Score, twins: Mapping[str, Record]) -> bool | None:
         if cell.kind == "utility":
-            return learned(score)
+            return score.learned
         own = cell.system.name == cell.system.twin
         return validated(score, score if own else twins.get(score.metric))
 

@@ -39,10 +39,12 @@ class SystemSpec:
     def random(self) -> Seed:
         """Root of the random streams of this federation.
 
-        It follows from the settings, and not from the key: an edit of a defense's file trains anew, but draws
-        the same noise. Batches follow the root seed alone, so that systems are compared on the same ones.
+        It follows from the settings that differ from their defaults, and not from the key: an edit of a defense's
+        file or a new setting trains anew, but draws the same noise. Batches follow the root seed alone, so that
+        systems are compared on the same ones.
         """
-        settings = digest([self.task.model_dump(mode="json"), self.defenses])
+        defenses = [[d.name, d.config.model_dump(mode="json", exclude_defaults=True)] for d in self.build_defenses()]
+        settings = digest([self.task.model_dump(mode="json", exclude_defaults=True), defenses])
         return Seed(self.seed, ("federation", settings))
 
     def build_defenses(self) -> list[Defense[Any]]:

@@ -10,9 +10,10 @@ from qlorabench.scoring.score import CAVEATS
 
 _UTILITY: dict[Utility, str] = {
     "accuracy": "accuracy: mean over seeds [ends of the 95 % intervals]; base: the better of majority class and bare "
-    "backbone; 'not learned': not above it, so that low leakage says nothing about the defenses.",
+    "backbone; 'not learned': no paired gain over both, so that low leakage says nothing about the defenses.",
     "perplexity": "perplexity of the test texts, less is better: mean over seeds [ends of the 95 % intervals]; "
-    "base: the bare backbone; 'not learned': not below it, so that low leakage says nothing about the defenses.",
+    "base: the bare backbone; 'not learned': no paired gain over it, so that low leakage says nothing about the "
+    "defenses.",
 }
 _LEGEND = (
     "bytes: as serialised, 1 kB = 1000 B. epsilon: the largest client's and seed's; '-' without differential "

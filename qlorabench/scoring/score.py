@@ -35,6 +35,8 @@ class Score:
     headline: bool = False
     """Whether the leaderboard shows it."""
     note: str = ""
+    learned: bool | None = None
+    """Of utility: whether it is better than all that needs no training."""
 
 
 def from_interval(metric: str, interval: Interval, *, note: str = "") -> Score:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -35,8 +35,14 @@ def _perplexity(units: np.ndarray) -> float:
     return math.exp(total / tokens) if tokens and total / tokens < 700 else math.nan
 
 
-def learned(score: Score) -> bool | None:
-    """Tell whether a system has learned: its interval lies on the better side of what needs no training."""
-    if score.control is None or score.low is None or score.high is None:
-        return None
-    return score.high < score.control if score.metric.startswith(PERPLEXITY) else score.low > score.control
+def gain(metric: str, gains: np.ndarray, *, rng: np.random.Generator) -> Score:
+    """Return the mean of ``gains``, (rows,), by how much a system is better on each row than what needs no training.
+
+    Its interval is paired: rows that are hard for both cancel, as they do not between two separate intervals.
+    """
+    return from_interval(metric, bootstrap(gains, lambda rows: float(rows.mean()), rng=rng))
+
+
+def learned(gains: Iterable[Score]) -> bool:
+    """Tell whether a system beats all that needs no training: every gain's interval lies above zero."""
+    return all(score.low is not None and score.low > 0 for score in gains)

@@ -53,10 +53,16 @@ class PreparedTask:
         return self.encoded.take(self.client_rows[index])
 
     @property
+    def guessed(self) -> np.ndarray:
+        """Which test rows have the most frequent training label, boolean, (rows,)."""
+        train = self.encoded.labels[np.concatenate(self.client_rows)]
+        hits: np.ndarray = self.encoded.labels[self.test] == np.bincount(train).argmax()
+        return hits
+
+    @property
     def majority(self) -> float:
         """Accuracy on the test rows of the most frequent training label."""
-        train = self.encoded.labels[np.concatenate(self.client_rows)]
-        return float(np.mean(self.encoded.labels[self.test] == np.bincount(train).argmax()))
+        return float(np.mean(self.guessed))
 
 
 def load_data(config: TaskConfig, *, base: Path) -> Data:

@@ -39,6 +39,11 @@ def test_utility_stands_beside_what_needs_no_training(trained, bench):
     assert rows["accuracy_majority"].value in (np.mean(labels), 1 - np.mean(labels))
     assert rows["accuracy_server"].control == max(bare, rows["accuracy_majority"].value)
     assert rows["accuracy_server"].value > bare
+    assert rows["gain_server_backbone"].value == pytest.approx(rows["accuracy_server"].value - bare)
+    majority = rows["accuracy_majority"].value
+    assert rows["gain_client_majority"].value == pytest.approx(rows["accuracy_client"].value - majority)
+    gains = [rows[f"gain_server_{base}"].low > 0 for base in ("backbone", "majority")]
+    assert rows["accuracy_server"].learned == all(gains)
     assert rows["accuracy_client"].n == len(task.test)
     assert "epsilon" not in rows
 

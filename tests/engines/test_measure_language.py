@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from qlorabench.engines.measure import AttackSpec, measure_leakage, measure_utility, trained_scene
-from qlorabench.scoring.utility import learned
 from qlorabench.tasks.encoding import collate
 from qlorabench.threats.models import ThreatSpec
 
@@ -40,7 +39,8 @@ def test_utility_is_perplexity_against_the_bare_backbone(trained):
     spec, out = trained
     scene = trained_scene(language_bench(), spec, out)
     rows = by_metric(measure_utility(language_bench(), spec, out))
-    assert set(rows) == {"perplexity_server", "perplexity_client", "perplexity_backbone"}
+    metrics = {f"perplexity_{held}" for held in ("server", "client", "backbone")}
+    assert set(rows) == metrics | {f"gain_{held}_backbone" for held in ("server", "client")}
     for metric, state in (("server", scene.final_server), ("client", scene.final_broadcast), ("backbone", {})):
         found = rows[f"perplexity_{metric}"]
         assert found.value == pytest.approx(naive_perplexity(scene, state or scene.lab.bare), rel=1e-4)
@@ -48,8 +48,8 @@ def test_utility_is_perplexity_against_the_bare_backbone(trained):
         assert found.n == len(scene.task.test)
     server = rows["perplexity_server"]
     assert (server.headline, server.control) == (True, rows["perplexity_backbone"].value)
-    assert learned(server), "the toy model has learned"
-    assert not learned(rows["perplexity_backbone"])
+    assert server.learned, "the toy model has learned"
+    assert rows["perplexity_backbone"].learned is None
 
 
 def test_a_recovered_adapter_is_judged_by_perplexity(trained):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from qlorabench.scoring.score import Score
-from qlorabench.scoring.utility import accuracy, learned, perplexity
+from qlorabench.scoring.utility import accuracy, gain, learned, perplexity
 
 RNG = np.random.default_rng
 
@@ -40,16 +40,20 @@ def test_accuracy_has_its_exact_interval():
     assert (found.low, found.high) == pytest.approx((0.4439, 0.9748), abs=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("metric", "control", "expected"),
-    [
-        ("perplexity_server", 31.0, True),
-        ("perplexity_server", 29.0, False),
-        ("perplexity_server", 19.0, False),
-        ("accuracy_server", 19.0, True),
-        ("accuracy_server", 31.0, False),
-        ("perplexity_server", None, None),
-    ],
-)
-def test_learned_is_beyond_the_control_on_the_better_side(metric, control, expected):
-    assert learned(Score(metric, 25.0, 20.0, 30.0, 10, control=control)) is expected
+def test_a_gain_is_told_although_rows_differ_more_than_systems():
+    rng = RNG(0)
+    hard = rng.normal(5, 3, 60)
+    small = gain("g", hard - (hard - rng.normal(0.2, 0.1, 60)), rng=rng)
+    assert 0.1 < small.low < small.value < small.high < 0.3
+    assert learned([small])
+
+
+@pytest.mark.parametrize("mean", [0.0, -0.5])
+def test_no_gain_is_no_learning(mean):
+    none = gain("g", RNG(1).normal(mean, 1, 200), rng=RNG(2))
+    assert not learned([none])
+    assert not learned([Score("g", 1.0, 0.5, 1.5, 9), none]), "it has to beat all that needs no training"
+
+
+def test_a_gain_on_one_row_shows_nothing():
+    assert not learned([gain("g", np.ones(1), rng=RNG(0))])
