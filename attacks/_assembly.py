@@ -82,7 +82,7 @@ class Search:
         start = self._start(options, unused)
         if before is not None:
             start = tuple(np.where(self.rng.random(len(start)) < _KEEP, before[1], start).tolist())
-        return self._descend(options, start)
+        return self.descend(options, start)
 
     def _options(self, pairs: Pairs, length: int) -> list[list[int]] | None:
         """Return the tokens of every position of a sentence of ``length``, ``None`` where a position has none."""
@@ -94,7 +94,7 @@ class Search:
         fresh = [[token for token in row if (token, i) in unused] or row for i, row in enumerate(options)]
         return tuple(int(self.rng.choice(row)) for row in fresh)
 
-    def _descend(self, options: list[list[int]], sentence: Sentence) -> tuple[Sentence, float]:
+    def descend(self, options: list[list[int]], sentence: Sentence) -> tuple[Sentence, float]:
         """Return the sentence at which no exchange of one token by another option helps, and its score.
 
         Sweeps over blocks of positions in random order: the moves of a block are scored together, and those that

@@ -21,8 +21,8 @@ from ._dictionary import Dictionary, read_dictionary
 from ._evidence import find_projected_pairs
 from ._observed import first_modules
 from ._reading import Reading
+from ._spelling import client_texts
 from ._stacks import SAME, Shot, difference, lenses, placed, shots, stack
-from .span import _texts
 
 Answer = Mapping[str, Shot]
 """What one broadcast gave, by module."""
@@ -115,7 +115,7 @@ class AStacking(Attack[AStackingConfig]):
             answers.append(shots(view.facts, got, bench.modules))
         reading = self._read(bench, answers)
         note = "; ".join(part for part in (refused, reading.note) if part)
-        return _texts(client, replace(reading, note=note), view.lab.tokenizer)
+        return client_texts(client, replace(reading, note=note), view.lab.tokenizer)
 
     def _broadcasts(self, view: View, rng: np.random.Generator) -> list[State]:
         """Return what a client gets: the first factor twice, the others once."""

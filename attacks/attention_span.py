@@ -20,7 +20,7 @@ from ._heads import PLACED, read_sides
 from ._observed import Change, client_shows, first_modules
 from ._pursuit import Pursuit, remainders
 from ._reading import Pairs, Reading
-from .span import _texts
+from ._spelling import client_texts
 
 _SHORTEST = 4
 """Tokens that a text has at least: its ends and two words."""
@@ -76,7 +76,7 @@ class AttentionSpan(Attack[AttentionSpanConfig]):
             return ReconstructionClaim((), note="no factor B of layer 0 travels")
         clients = range(view.colluders, view.facts.clients)
         read = [(client, self._read(view, client, modules, dictionary)) for client in clients]
-        return ReconstructionClaim(tuple(_texts(client, reading, view.lab.tokenizer) for client, reading in read))
+        return ReconstructionClaim(tuple(client_texts(client, reading, view.lab.tokenizer) for client, reading in read))
 
     def _read(self, view: View, client: int, modules: list[str], dictionary: Dictionary) -> Reading:
         texts = view.facts.schedule.batch(client) * view.facts.training.local_steps

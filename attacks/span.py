@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -11,14 +11,16 @@ from pydantic import Field
 from qlorabench.federation.facts import PublicFacts
 from qlorabench.threats.attack import Attack, AttackConfig
 from qlorabench.threats.capabilities import Capability
-from qlorabench.threats.claims import ClientTexts, Goal, ReconstructionClaim
+from qlorabench.threats.claims import Goal, ReconstructionClaim
 from qlorabench.threats.view import View
 
+from ._batches import read_batches
 from ._dictionary import Dictionary, read_dictionary
 from ._evidence import Law
 from ._observed import client_shows, first_modules
-from ._reading import Bench, Pairs, Reading, read_layer
+from ._reading import Bench, Reading, read_layer
 from ._sentences import Composer
+from ._spelling import client_texts
 
 
 class SpanConfig(AttackConfig):
@@ -111,7 +113,7 @@ class Span(Attack[SpanConfig]):
         )
         clients = range(view.colluders, view.facts.clients)
         read = [(client, _read(bench, composer, view, client, modules)) for client in clients]
-        texts = tuple(_texts(client, reading, view.lab.tokenizer) for client, reading in read)
+        texts = tuple(client_texts(client, reading, view.lab.tokenizer) for client, reading in read)
         return ReconstructionClaim(texts, note=f"{len(modules)} modules of layer 0, {len(dictionary.places)} positions")
 
     def _bench(self, view: View, dictionary: Dictionary, rng: np.random.Generator) -> Bench:
@@ -131,29 +133,27 @@ def _read(bench: Bench, composer: Composer, view: View, client: int, modules: li
     reading = composer.compose(client, read_layer(bench, client_shows(view, client, modules=modules)))
     if not bench.dictionary.tells_places:
         reading = replace(reading, places=frozenset(), updates=())
+    elif not reading.sentences:
+        reading = _in_batches(bench, composer, view, client, reading)
     whole = len(reading.sentences)
     return replace(reading, note=f"{reading.note}; {whole} sentences fit the second layer") if whole else reading
 
 
-def _texts(client: int, reading: Reading, tokenizer: Any) -> ClientTexts:
-    special = frozenset(int(token) for token in tokenizer.all_special_ids)
-    sentences = [_sentence(pairs, tokenizer) for pairs in (*reading.updates, reading.places)]
-    sentences += [str(tokenizer.decode(ids, skip_special_tokens=True)).strip() for ids in reading.sentences]
-    places = {*reading.places, *((token, i) for ids in reading.sentences for i, token in enumerate(ids))}
-    return ClientTexts(
-        client,
-        tokens=reading.words - special,
-        placed=frozenset((place, token) for token, place in places if token not in special),
-        texts=tuple(dict.fromkeys(text for text in sentences if text)),
-        note=reading.note,
+def _in_batches(bench: Bench, composer: Composer, view: View, client: int, reading: Reading) -> Reading:
+    """Return ``reading`` with the sentences that its words make up by the rounds in which they come and go."""
+    batches = read_batches(
+        view,
+        bench.dictionary,
+        client=client,
+        tokens=np.array(sorted(reading.words), dtype=np.int64),
+        share=composer.share,
+        false_alarm=bench.law.false_alarm,
+        rng=composer.rng,
     )
-
-
-def _sentence(pairs: Pairs, tokenizer: Any) -> str:
-    """Return the text that ``pairs`` spell if they are one sentence, from the first to the last token; else ""."""
-    tokens = [token for token, _ in sorted(pairs, key=lambda pair: pair[1])]
-    ends = (getattr(tokenizer, "cls_token_id", None), getattr(tokenizer, "sep_token_id", None))
-    one_each = sorted(place for _, place in pairs) == list(range(len(pairs)))
-    if not tokens or not one_each or (tokens[0], tokens[-1]) != ends:
-        return ""
-    return str(tokenizer.decode(tokens, skip_special_tokens=True)).strip()
+    if batches is None:
+        return reading
+    batches.settle()
+    sentences = tuple(batches.claimed())
+    places = frozenset((token, i) for sentence in sentences for i, token in enumerate(sentence))
+    whole = len(sentences) == len(batches.drafts)
+    return replace(reading, sentences=sentences, places=places if whole else reading.places | places)
