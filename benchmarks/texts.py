@@ -85,7 +85,7 @@ def settings(names: list[str], count: int) -> list[Setting]:
 
 def measure(setting: Setting, out: Path) -> list[str]:
     """Train, attack, and return the line of the table."""
-    backbone = load_backbone(setting.task.backbone, base=HERE)
+    backbone = load_backbone(setting.task.backbone, base=HERE, objective=setting.task.objective)
     backbone.model.share_memory()
     task = prepare(setting.task, load_data(setting.task, base=HERE), backbone.tokenizer, seed=Seed(0))
     spec = SystemSpec(setting.name.replace(" ", "-").replace("=", ""), setting.task, (), 0, HERE)
