@@ -4,8 +4,8 @@ A pursuit needs fewer tokens than a head is wide. Second moments do not: under i
 head have the covariance sum_p power_p a_p a_p', a different one in every head for the same few (token, position) pairs
 p, and many heads tell more pairs than each of them has directions. Powers are fitted by sparse Bayesian learning
 (Tipping, Journal of Machine Learning Research 1, 2001; several measurements of one support: Wipf and Rao, IEEE Trans.
-Signal Processing 55(7), 2007), here with one set of powers for each head, drawn to their mean, since heads attend to different
-words. Shapes: S heads, h width of a head, r rank, n pairs, P head-sides.
+Signal Processing 55(7), 2007), here with one set of powers for each head, drawn to their mean, since heads attend to
+different words. Shapes: S heads, h width of a head, r rank, n pairs, k words.
 """
 
 from __future__ import annotations
