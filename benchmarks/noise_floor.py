@@ -1,0 +1,163 @@
+"""How often an attack's interval lies above 0 where there is nothing: transcripts of pure noise of the right shapes.
+
+    python -m benchmarks.noise_floor              # every attack but those that make their own transcript
+    python -m benchmarks.noise_floor span ...     # some
+
+A small federation on the made-up backbone is trained; then every tensor of every update and broadcast is replaced by
+normal numbers of its own spread, anew in each try, and what the attack claims is judged against the truth.
+No attack sees a transcript, so this is the control without one too: what is left is its prior. The intervals are of
+95 %, so that one in 40 tries may lie above 0 by chance, and a try counts when any of its headlines does.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import binom
+from torch import Tensor
+
+from qlorabench.engines.federations import ensure_trained
+from qlorabench.engines.measure import Scene, _judge, trained_scene
+from qlorabench.engines.pool import Pool
+from qlorabench.federation.bench import Bench, SystemSpec
+from qlorabench.federation.state import State
+from qlorabench.plugins import registry
+from qlorabench.scoring.score import Score
+from qlorabench.seeding import Seed
+from qlorabench.suite.schema import TaskConfig
+from qlorabench.tasks.backbones import load_backbone
+from qlorabench.tasks.task import load_data, prepare
+from qlorabench.threats.attack import misfit
+from qlorabench.threats.capabilities import Capability
+from qlorabench.threats.claims import Goal
+from qlorabench.threats.models import ThreatModel, ThreatSpec
+from qlorabench.threats.observe import draw_challenge, observe
+from qlorabench.threats.prompts import draw_prompts
+from qlorabench.threats.view import View
+
+HERE = Path()
+OPINIONS = {
+    "backbone": {"name": "toy"},
+    "data": {"source": "toy", "max_length": 12, "test_rows": 60, "holdout_rows": 150},
+    "clients": 3,
+    "rows_per_client": 16,
+    "lora": {"rank": 4, "alpha": 8, "targets": ["query", "key", "value"]},
+    "training": {"rounds": 6, "local_steps": 1, "batch_size": 2, "optimizer": {"kind": "sgd", "lr": 0.3}},
+}
+SECRETS = {
+    **OPINIONS,
+    "backbone": {"name": "toy-lm"},
+    "data": {"source": "toy", "max_length": 16, "test_rows": 60, "holdout_rows": 150},
+    "objective": "language-modeling",
+    "canaries": {"count": 12, "repetitions": 4, "digits": 3},
+}
+SEATS = ("server", "client", "end-user")
+SLOW = {"gradient-matching": {"steps": 60}, "subspace-descent": {"steps": 60}, "attention-span": {}}
+"""Attacks that search, with the budget that they get here; they are tried `FEW` times."""
+MANY, FEW = 40, 10
+GENERATIVE = ("extraction", "differential-score")
+OWN = ("a-stacking",)
+"""Attacks that make their own transcript."""
+
+
+def noisy(view: View, start: State, seed: int) -> View:
+    """Return ``view`` with every update and broadcast replaced by noise around what is public."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def like(value: Tensor, around: Tensor | None = None) -> Tensor:
+        centre = torch.zeros_like(value) if around is None else around
+        return centre + (value - centre).std() * torch.randn(value.shape, generator=generator)
+
+    broadcasts = (
+        tuple(
+            replace(b, state={name: like(value, start[name]) for name, value in b.state.items()})
+            for b in view.broadcasts
+        )
+        if view.has(Capability.BROADCASTS)
+        else ()
+    )
+    facets: dict[Capability, Any] = dict(view._facets)
+    for capability in (Capability.OTHERS_UPDATES, Capability.OWN_UPDATES):
+        if view.has(capability):
+            facets[capability] = tuple(
+                replace(u, state={name: like(value) for name, value in u.state.items()}) for u in facets[capability]
+            )
+    if broadcasts:
+        facets[Capability.BROADCASTS] = broadcasts
+    if view.has(Capability.RELEASED_ADAPTER):
+        released = facets[Capability.RELEASED_ADAPTER]
+        last = broadcasts[-1].state if broadcasts else {n: like(v, start[n]) for n, v in released.items()}
+        facets[Capability.RELEASED_ADAPTER] = last
+    return replace(view, _facets=facets)
+
+
+def tries(name: str, seat: ThreatModel, scene: Scene) -> tuple[int, int]:
+    """Return in how many tries a headline's interval lies above 0, and how many tries there were."""
+    cls: Any = registry("attacks").load(name)
+    count = FEW if name in SLOW else MANY
+    above = 0
+    for number in range(count):
+        seed = Seed(number, ("noise",))
+        challenge = draw_challenge(scene.task, insiders=1, most=16, seed=seed.child("challenge"))
+        game = draw_prompts(scene.task.canaries, insiders=1, seed=seed.child("prompts"))
+        view = observe(
+            seat,
+            scene.store.transcript,
+            scene.store.secrets,
+            protocol=scene.protocol,
+            task=scene.task,
+            lab=scene.lab,
+            challenge=challenge,
+            game=game,
+            weights=[1.0] * scene.protocol.facts.clients,
+        )
+        attack = cls(cls.Config(**SLOW.get(name, {})))
+        claim = attack.run(noisy(view, scene.lab.start, number), seed.child("run").numpy())
+        rows: list[Score] = _judge(scene, claim, challenge, game, seed.child("judge"), seat.colluders, {})
+        above += any(row.headline and (row.leakage_low or 0.0) > 0 for row in rows)
+    return above, count
+
+
+def trained(name: str, out: Path) -> Scene:
+    """Return the federation on which the attack ``name`` is tried, trained here if it was not before.
+
+    An adapter is hidden only where broadcasts are quantized.
+    """
+    task = SECRETS if name in GENERATIVE else OPINIONS
+    hides = registry("attacks").load(name).goal is Goal.ADAPTER  # type: ignore[attr-defined]
+    defenses = (("quantized-broadcast", {"bits": 3}),) if hides else ()
+    config = TaskConfig.model_validate(task)
+    backbone = load_backbone(config.backbone, base=HERE, objective=config.objective)
+    backbone.model.share_memory()
+    prepared = prepare(config, load_data(config, base=HERE), backbone.tokenizer, seed=Seed(0))
+    spec = SystemSpec(f"noise-{name in GENERATIVE}-{hides}", config, defenses, 0, HERE)
+    with Pool(Bench, backbone, {0: prepared}, workers=1) as pool:
+        ensure_trained(pool, spec, out)
+    return trained_scene(Bench(backbone, {0: prepared}), spec, out)
+
+
+def main() -> None:
+    """Print the table."""
+    attacks = registry("attacks")
+    names = sys.argv[1:] or [name for name in attacks.names() if name not in OWN]
+    seats = [ThreatSpec(name).resolve() for name in SEATS]
+    table = Table("attack", "seat", "intervals above 0", "most that the level allows")
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names:
+            seat = next(seat for seat in seats if misfit(attacks.load(name), seat) is None)
+            above, count = tries(name, seat, trained(name, Path(folder)))
+            row = (name, seat.label, f"{above} of {count}", str(int(binom.ppf(0.975, count, 0.025))))
+            table.add_row(*row)
+            print(*row, sep=" | ", flush=True)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
