@@ -1,7 +1,8 @@
-"""What frozen A hides: one update of one review text under attention-span, by rank, length, round, codec and noise.
+"""What frozen A hides: one update of review texts under attention-span, by rank, length, round, codec and noise.
 
     python -m benchmarks.frozen_a            # the headline: r = 8, 50 texts of 10 to 20 tokens, one update
     python -m benchmarks.frozen_a --chart    # ranks 2 to 64, a later round, uploads of 8 and 4 bits, DP-SGD, two texts
+    python -m benchmarks.frozen_a --words    # attention-words in its place, on one, two and four texts an update
 
 Every text is a client of its own in a real federation; the server sees its update and nothing else.
 """
@@ -21,6 +22,7 @@ from rich.table import Table
 
 from benchmarks.attacks import seat
 from qlorabench.attacks.attention_span import AttentionSpan, AttentionSpanConfig
+from qlorabench.attacks.attention_words import AttentionWords, AttentionWordsConfig
 from qlorabench.engines.federations import ensure_trained
 from qlorabench.engines.pool import Pool
 from qlorabench.engines.run import default_workers
@@ -49,6 +51,8 @@ class Setting:
     """The last of which is read."""
     defenses: tuple[tuple[str, dict[str, Any]], ...] = ()
     clients: int = 50
+    words: bool = False
+    """Whether attention-words reads, not attention-span."""
 
     def task(self) -> TaskConfig:
         """Return the federation: as many clients as victims, each with the texts of one update."""
@@ -79,6 +83,7 @@ CHART = [
     Setting("r = 8, 4-bit upload", defenses=(("quantized-upload", {"bits": 4}),), clients=16),
     Setting("r = 8, DP-SGD epsilon 8", defenses=(("dp-sgd", {"epsilon": 8}),), clients=16),
 ]
+WORDS = [Setting(f"r = 8, {n} texts an update", texts=n, clients=12, words=True) for n in (1, 2, 4)]
 
 
 def victims(setting: Setting, backbone: Backbone) -> PreparedTask:
@@ -99,7 +104,8 @@ def measure(setting: Setting, backbone: Backbone, out: Path) -> list[str]:
         ensure_trained(pool, spec, out)
     view = _last_round(seat(Bench(backbone, {0: task}), spec, out, "server"))
     start = time.perf_counter()
-    claim = AttentionSpan(AttentionSpanConfig(updates=1)).run(view, np.random.default_rng(0))
+    attack = AttentionWords(AttentionWordsConfig()) if setting.words else AttentionSpan(AttentionSpanConfig(updates=1))
+    claim = attack.run(view, np.random.default_rng(0))
     seconds = (time.perf_counter() - start) / setting.clients
     said = {texts.client: texts for texts in claim.clients}
     special = set(backbone.tokenizer.all_special_ids)
@@ -138,7 +144,7 @@ def main() -> None:
     columns = ("frozen A", "texts", "ROUGE-1", "exact", "token recall", "precision", "s / client")
     table = Table(*columns)
     with tempfile.TemporaryDirectory() as folder:
-        for setting in CHART if "--chart" in sys.argv else HEADLINE:
+        for setting in {"--chart": CHART, "--words": WORDS}.get(sys.argv[-1], HEADLINE):
             table.add_row(*measure(setting, backbone, Path(folder)))
     Console(width=110).print(table)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import binom
-from torch import Tensor
 
 from qlorabench.engines.federations import ensure_trained
 from qlorabench.engines.measure import Scene, _judge, trained_scene
 from qlorabench.engines.pool import Pool
+from qlorabench.federation import wire
 from qlorabench.federation.bench import Bench, SystemSpec
 from qlorabench.federation.state import State
 from qlorabench.plugins import registry
@@ -40,7 +41,7 @@ from qlorabench.threats.claims import Goal
 from qlorabench.threats.models import ThreatModel, ThreatSpec
 from qlorabench.threats.observe import draw_challenge, observe
 from qlorabench.threats.prompts import draw_prompts
-from qlorabench.threats.view import View
+from qlorabench.threats.view import Broadcast, Update, View
 
 HERE = Path()
 OPINIONS = {
@@ -67,34 +68,37 @@ OWN = ("a-stacking",)
 """Attacks that make their own transcript."""
 
 
-def noisy(view: View, start: State, seed: int) -> View:
-    """Return ``view`` with every update and broadcast replaced by noise around what is public."""
+def noisy(view: View, scene: Scene, seed: int) -> View:
+    """Return ``view`` with every update and broadcast replaced by noise around what is public, sent as real bytes."""
     generator = torch.Generator().manual_seed(seed)
+    protocol, start, coins = scene.protocol, scene.lab.start, Seed(seed, ("coins",))
 
-    def like(value: Tensor, around: Tensor | None = None) -> Tensor:
-        centre = torch.zeros_like(value) if around is None else around
-        return centre + (value - centre).std() * torch.randn(value.shape, generator=generator)
+    def like(state: State, around: State) -> State:
+        shifts = {name: (value - around[name]).std() for name, value in state.items()}
+        return {n: around[n] + shifts[n] * torch.randn(v.shape, generator=generator) for n, v in state.items()}
 
-    broadcasts = (
-        tuple(
-            replace(b, state={name: like(value, start[name]) for name, value in b.state.items()})
-            for b in view.broadcasts
+    def broadcast(sent: Broadcast) -> Broadcast:
+        data = protocol.encode_broadcast(
+            like(sent.state, start), round=sent.round, seed=coins.child("down", sent.round)
         )
-        if view.has(Capability.BROADCASTS)
-        else ()
-    )
-    facets: dict[Capability, Any] = dict(view._facets)
-    for capability in (Capability.OTHERS_UPDATES, Capability.OWN_UPDATES):
-        if view.has(capability):
-            facets[capability] = tuple(
-                replace(u, state={name: like(value) for name, value in u.state.items()}) for u in facets[capability]
-            )
-    if broadcasts:
-        facets[Capability.BROADCASTS] = broadcasts
+        return Broadcast(sent.round, data, wire.from_bytes(data), protocol.decode_broadcast(data, round=sent.round))
+
+    def update(sent: Update) -> Update:
+        nothing = {name: torch.zeros_like(value) for name, value in sent.state.items()}
+        own = coins.child("up", sent.round, sent.client)
+        at = {"round": sent.round, "client": sent.client}
+        data = protocol.encode_update(like(sent.state, nothing), **at, seed=own)
+        return Update(sent.round, sent.client, data, protocol.decode_update(data, **at))
+
+    makes: dict[Capability, Callable[[Any], Any]] = {
+        Capability.BROADCASTS: lambda facet: tuple(map(broadcast, facet)),
+        Capability.OTHERS_UPDATES: lambda facet: tuple(map(update, facet)),
+        Capability.OWN_UPDATES: lambda facet: tuple(map(update, facet)),
+    }
+    facets = {c: makes[c](facet) if c in makes else facet for c, facet in view._facets.items()}
     if view.has(Capability.RELEASED_ADAPTER):
-        released = facets[Capability.RELEASED_ADAPTER]
-        last = broadcasts[-1].state if broadcasts else {n: like(v, start[n]) for n, v in released.items()}
-        facets[Capability.RELEASED_ADAPTER] = last
+        sent = facets.get(Capability.BROADCASTS)
+        facets[Capability.RELEASED_ADAPTER] = sent[-1].state if sent else like(view.released, start)
     return replace(view, _facets=facets)
 
 
@@ -119,7 +123,7 @@ def tries(name: str, seat: ThreatModel, scene: Scene) -> tuple[int, int]:
             weights=[1.0] * scene.protocol.facts.clients,
         )
         attack = cls(cls.Config(**SLOW.get(name, {})))
-        claim = attack.run(noisy(view, scene.lab.start, number), seed.child("run").numpy())
+        claim = attack.run(noisy(view, scene, number), seed.child("run").numpy())
         rows: list[Score] = _judge(scene, claim, challenge, game, seed.child("judge"), seat.colluders, {})
         above += any(row.headline and (row.leakage_low or 0.0) > 0 for row in rows)
     return above, count
