@@ -57,6 +57,7 @@ SECRETS = {
     "backbone": {"name": "toy-lm"},
     "data": {"source": "toy", "max_length": 16, "test_rows": 60, "holdout_rows": 150},
     "objective": "language-modeling",
+    "lora": {"rank": 4, "alpha": 8, "targets": ["q_proj", "k_proj", "v_proj"]},
     "canaries": {"count": 12, "repetitions": 4, "digits": 3},
 }
 SEATS = ("server", "client", "end-user")
