@@ -108,6 +108,9 @@ class Batches:
     words: int
     """Size of the vocabulary."""
     rng: Generator
+    budget: int
+    """About how many sentences are scored, each in one round, before texts are left as they are."""
+    spent: int = 0
 
     def settle(self) -> None:
         """Descend until no text changes, with the likeliest words first and then with all of them and exchanges."""
@@ -138,7 +141,7 @@ class Batches:
         draft = self.drafts[number]
         rounds = self._rounds(number)[: _LOOK if patient else 1]
         floor = _CALM * float(np.sqrt(np.mean(self.floors[rounds] ** 2)))
-        if float(self._score(number, [draft.sentence], rounds)[0]) < floor:
+        if self.spent > self.budget or float(self._score(number, [draft.sentence], rounds)[0]) < floor:
             return
         longest = len(draft.seating.distances)
         tries = [draft.sentence, *(self._of_length(draft, length) for length in range(3, longest + 1))]
@@ -185,6 +188,7 @@ class Batches:
 
     def _score(self, number: int, sentences: Sequence[Sentence], rounds: Sequence[int]) -> Floats:
         """Return the root mean square residual of the rows of ``rounds`` with each of ``sentences``, (n,)."""
+        self.spent += len(sentences) * len(rounds)
         squares = [self._squares(number, sentences, t) for t in rounds]
         root: Floats = np.sqrt(np.mean(squares, axis=0))
         return root
@@ -218,7 +222,7 @@ def _draft(shares: Shares, roster: Flags, seating: Seating, ends: tuple[int, int
 
     tokens = shares.tokens[seating.words]
     reach = np.flatnonzero(shares.occupied[roster].all(0))
-    longest = int(reach.max()) + 1 if len(reach) else 3
+    longest = max(3, int(reach.max(initial=0)) + 1)
     distances = seating.distances[1 : longest - 1]
     inner = ~np.isin(tokens, ends)
     sentence = np.where(inner, distances, np.inf).argmin(1)
@@ -234,7 +238,15 @@ def _draft(shares: Shares, roster: Flags, seating: Seating, ends: tuple[int, int
 
 
 def read_batches(
-    view: View, dictionary: Dictionary, *, client: int, tokens: Ints, share: float, false_alarm: float, rng: Generator
+    view: View,
+    dictionary: Dictionary,
+    *,
+    client: int,
+    tokens: Ints,
+    share: float,
+    false_alarm: float,
+    budget: int,
+    rng: Generator,
 ) -> Batches | None:
     """Return drafts of all texts of ``client``, whose words are ``tokens`` (n,); ``None`` where they stay one heap.
 
@@ -263,7 +275,7 @@ def read_batches(
     floors = np.sqrt([np.mean(width / length**2) for length in lengths])
     drafts = draft_texts(shares, rosters, ends=ends)
     fit = Fit(view, modules[1][0], states, unit)
-    return Batches(fit, floors, drafts, ends, share, len(dictionary.words), rng)
+    return Batches(fit, floors, drafts, ends, share, len(dictionary.words), rng, budget)
 
 
 def _token(tokenizer: Any, name: str) -> int:

@@ -43,6 +43,11 @@ class SpanConfig(AttackConfig):
     budget: int = Field(
         default=12_000, ge=1, description="about how many sentences are scored for an update before the search gives up"
     )
+    rounds_budget: int = Field(
+        default=200_000,
+        ge=0,
+        description="about how many sentences are scored, over all clients, where texts are told apart by their rounds",
+    )
     max_positions: int | None = Field(
         default=None, ge=1, le=4096, description="positions looked at; the task's text length if absent"
     )
@@ -65,13 +70,15 @@ class Span(Attack[SpanConfig]):
     - dB of an update of fewer tokens than the rank is read alone, with trained A too and from the first round on;
       what several sentences leave open is settled by the second layer, whose inputs depend on the whole text: a
       search by their distance from that layer's space for encoders, prefixes that grow for causal models.
+    - texts of small batches come and go over the rounds, and so do their words, which tells the texts apart; the
+      second layer's rows of rounds with known partners put each in order.
     - a claim must be much closer than the closest of as many decoys, shuffled words that no one wrote.
     - rows are divided by their noise (float32, codec, DP-SGD, all public) and only directions above the edge
       of pure noise count: under strong noise the attack says that it sees nothing.
 
-    Words at wrong positions are the main error where only the rounds together show enough: there the second
-    layer's inputs drift and outnumber its directions, so that no sentence is claimed. Texts longer than
-    ``max_positions`` tokens are read up to there.
+    Words at wrong positions are the main error where every text is in every update and only the rounds together show
+    enough: there the second layer's inputs drift and outnumber its directions, so that no sentence is claimed. Texts
+    longer than ``max_positions`` tokens are read up to there.
     """
 
     name: ClassVar[str] = "span"
@@ -112,7 +119,8 @@ class Span(Attack[SpanConfig]):
             rng,
         )
         clients = range(view.colluders, view.facts.clients)
-        read = [(client, _read(bench, composer, view, client, modules)) for client in clients]
+        budget = self.config.rounds_budget // max(1, len(clients))
+        read = [(client, _read(bench, composer, view, client, modules, budget)) for client in clients]
         texts = tuple(client_texts(client, reading, view.lab.tokenizer) for client, reading in read)
         return ReconstructionClaim(texts, note=f"{len(modules)} modules of layer 0, {len(dictionary.places)} positions")
 
@@ -129,17 +137,17 @@ class Span(Attack[SpanConfig]):
         )
 
 
-def _read(bench: Bench, composer: Composer, view: View, client: int, modules: list[str]) -> Reading:
+def _read(bench: Bench, composer: Composer, view: View, client: int, modules: list[str], budget: int) -> Reading:
     reading = composer.compose(client, read_layer(bench, client_shows(view, client, modules=modules)))
     if not bench.dictionary.tells_places:
         reading = replace(reading, places=frozenset(), updates=())
     elif not reading.sentences:
-        reading = _in_batches(bench, composer, view, client, reading)
+        reading = _in_batches(bench, composer, view, client, reading, budget)
     whole = len(reading.sentences)
     return replace(reading, note=f"{reading.note}; {whole} sentences fit the second layer") if whole else reading
 
 
-def _in_batches(bench: Bench, composer: Composer, view: View, client: int, reading: Reading) -> Reading:
+def _in_batches(bench: Bench, composer: Composer, view: View, client: int, reading: Reading, budget: int) -> Reading:
     """Return ``reading`` with the sentences that its words make up by the rounds in which they come and go."""
     batches = read_batches(
         view,
@@ -148,6 +156,7 @@ def _in_batches(bench: Bench, composer: Composer, view: View, client: int, readi
         tokens=np.array(sorted(reading.words), dtype=np.int64),
         share=composer.share,
         false_alarm=bench.law.false_alarm,
+        budget=budget,
         rng=composer.rng,
     )
     if batches is None:

@@ -6,7 +6,8 @@
 A small federation on the made-up backbone is trained; then every tensor of every update and broadcast is replaced by
 normal numbers of its own spread, anew in each try, and what the attack claims is judged against the truth.
 No attack sees a transcript, so this is the control without one too: what is left is its prior. The intervals are of
-95 %, so that one in 40 tries may lie above 0 by chance, and a try counts when any of its headlines does.
+95 %, so that one in 40 tries may lie above 0 by chance, and a try counts when any of its headlines does. The last
+column says whether the attack tells anything of the transcript itself: where it does not, silence shows nothing.
 """
 
 from __future__ import annotations
@@ -65,6 +66,8 @@ SLOW = {"gradient-matching": {"steps": 60}, "subspace-descent": {"steps": 60}, "
 """Attacks that search, with the budget that they get here; they are tried `FEW` times."""
 MANY, FEW = 40, 10
 GENERATIVE = ("extraction", "differential-score")
+REST = (Capability.AGGREGATE_UPDATE, Capability.SERVER_ADAPTER)
+"""What else follows from a transcript; withheld."""
 OWN = ("a-stacking",)
 """Attacks that make their own transcript."""
 
@@ -96,38 +99,34 @@ def noisy(view: View, scene: Scene, seed: int) -> View:
         Capability.OTHERS_UPDATES: lambda facet: tuple(map(update, facet)),
         Capability.OWN_UPDATES: lambda facet: tuple(map(update, facet)),
     }
-    facets = {c: makes[c](facet) if c in makes else facet for c, facet in view._facets.items()}
+    facets = {c: makes[c](facet) if c in makes else facet for c, facet in view._facets.items() if c not in REST}
     if view.has(Capability.RELEASED_ADAPTER):
         sent = facets.get(Capability.BROADCASTS)
         facets[Capability.RELEASED_ADAPTER] = sent[-1].state if sent else like(view.released, start)
     return replace(view, _facets=facets)
 
 
-def tries(name: str, seat: ThreatModel, scene: Scene) -> tuple[int, int]:
-    """Return in how many tries a headline's interval lies above 0, and how many tries there were."""
+def leaks(name: str, seat: ThreatModel, scene: Scene, number: int, *, noise: bool) -> bool:
+    """Return whether a headline's interval lies above 0 in one try, on noise or on the transcript itself."""
+    seed = Seed(number, ("noise",))
+    challenge = draw_challenge(scene.task, insiders=1, most=16, seed=seed.child("challenge"))
+    game = draw_prompts(scene.task.canaries, insiders=1, seed=seed.child("prompts"))
+    view = observe(
+        seat,
+        scene.store.transcript,
+        scene.store.secrets,
+        protocol=scene.protocol,
+        task=scene.task,
+        lab=scene.lab,
+        challenge=challenge,
+        game=game,
+        weights=[1.0] * scene.protocol.facts.clients,
+    )
     cls: Any = registry("attacks").load(name)
-    count = FEW if name in SLOW else MANY
-    above = 0
-    for number in range(count):
-        seed = Seed(number, ("noise",))
-        challenge = draw_challenge(scene.task, insiders=1, most=16, seed=seed.child("challenge"))
-        game = draw_prompts(scene.task.canaries, insiders=1, seed=seed.child("prompts"))
-        view = observe(
-            seat,
-            scene.store.transcript,
-            scene.store.secrets,
-            protocol=scene.protocol,
-            task=scene.task,
-            lab=scene.lab,
-            challenge=challenge,
-            game=game,
-            weights=[1.0] * scene.protocol.facts.clients,
-        )
-        attack = cls(cls.Config(**SLOW.get(name, {})))
-        claim = attack.run(noisy(view, scene, number), seed.child("run").numpy())
-        rows: list[Score] = _judge(scene, claim, challenge, game, seed.child("judge"), seat.colluders, {})
-        above += any(row.headline and (row.leakage_low or 0.0) > 0 for row in rows)
-    return above, count
+    attack = cls(cls.Config(**SLOW.get(name, {})))
+    claim = attack.run(noisy(view, scene, number) if noise else view, seed.child("run").numpy())
+    rows: list[Score] = _judge(scene, claim, challenge, game, seed.child("judge"), seat.colluders, {})
+    return any(row.headline and (row.leakage_low or 0.0) > 0 for row in rows)
 
 
 def trained(name: str, out: Path) -> Scene:
@@ -153,12 +152,14 @@ def main() -> None:
     attacks = registry("attacks")
     names = sys.argv[1:] or [name for name in attacks.names() if name not in OWN]
     seats = [ThreatSpec(name).resolve() for name in SEATS]
-    table = Table("attack", "seat", "intervals above 0", "most that the level allows")
+    table = Table("attack", "seat", "intervals above 0", "most that the level allows", "above 0 on the transcript")
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
             seat = next(seat for seat in seats if misfit(attacks.load(name), seat) is None)
-            above, count = tries(name, seat, trained(name, Path(folder)))
-            row = (name, seat.label, f"{above} of {count}", str(int(binom.ppf(0.975, count, 0.025))))
+            scene, count = trained(name, Path(folder)), FEW if name in SLOW else MANY
+            above = sum(leaks(name, seat, scene, number, noise=True) for number in range(count))
+            real = "yes" if leaks(name, seat, scene, 0, noise=False) else "no"
+            row = (name, seat.label, f"{above} of {count}", str(int(binom.ppf(0.975, count, 0.025))), real)
             table.add_row(*row)
             print(*row, sep=" | ", flush=True)
     Console().print(table)

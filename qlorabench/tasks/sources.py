@@ -106,7 +106,8 @@ class FileSource(Source):
             raise UserError(f"data file {file} does not exist{_other_files(file)}")
         try:
             records = self.read(file)
-        except (OSError, ValueError, NotImplementedError, csv.Error) as error:  # the third: pyarrow, of a type it lacks
+        # pyarrow raises NotImplementedError for a column of a type that it cannot convert
+        except (OSError, ValueError, NotImplementedError, csv.Error) as error:
             raise UserError(f"cannot read {file} as {self.name}: {error}.{self._hint(error)}") from error
         _require(self.used, columns=records.columns, where=str(file))
         return table_from_rows(records.rows, name=file.name, text=self.text, label=self.label, group=self.group)

@@ -105,9 +105,34 @@ def test_noise_in_place_of_updates_gives_no_text(batches):
     assert attack(noisy).clients[0].texts == ()
 
 
+def drafts_of(view, budget=100_000):
+    dictionary = read_dictionary(view.lab.model.encoder.get_base_model(), positions=LENGTH)
+    tokens = np.unique(np.concatenate(WORDS.ids))
+    return read_batches(
+        view, dictionary, client=0, tokens=tokens, share=0.3, false_alarm=1e-6, budget=budget, rng=RNG(0)
+    )
+
+
+def test_right_words_and_rosters_are_no_text_where_the_second_layer_is_noise(batches):
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    noise = lambda x: x.std() * torch.randn(x.shape, generator=generator)  # noqa: E731
+    view = replaced(batches, lambda name, x: noise(x) if "layer.1." in name else x)
+    found = drafts_of(view)
+    assert len(found.drafts) == len(WORDS.ids)
+    found.settle()
+    assert found.claimed() == []
+
+
+def test_a_budget_ends_the_descent(batches):
+    patient, hasty = drafts_of(batches), drafts_of(batches, budget=0)
+    for found in (patient, hasty):
+        found.settle()
+    assert hasty.spent < patient.spent
+    assert len(patient.claimed()) >= 4
+
+
 def test_texts_that_are_in_every_round_stay_one_heap():
     always = federate(WORDS, rank=8, rounds=6, local_steps=5, batch_size=1, lr=0.1)
-    dictionary = read_dictionary(always.lab.model.encoder.get_base_model(), positions=LENGTH)
-    tokens = np.unique(np.concatenate(WORDS.ids))
-    found = read_batches(always, dictionary, client=0, tokens=tokens, share=0.3, false_alarm=1e-6, rng=RNG(0))
-    assert found is None
+    assert drafts_of(always) is None
