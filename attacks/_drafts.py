@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from torch import Tensor
 
 from qlorabench.threats.claims import ClientTexts, ReconstructionClaim
@@ -63,9 +62,3 @@ def read_clients(view: View, read: Callable[[Reader, int], ClientTexts]) -> Reco
     reader = Reader(view, make_body(view.lab, dictionary, first_module=modules[0]))
     clients = range(view.colluders, view.facts.clients)
     return ReconstructionClaim(tuple(read(reader, client) for client in clients))
-
-
-def picked(shown: Sequence[Shown], count: int) -> list[Shown]:
-    """Return ``count`` of ``shown``, evenly spread from the first one on."""
-    places = np.unique(np.linspace(0, len(shown) - 1, min(count, len(shown))).astype(int))
-    return [shown[i] for i in places]

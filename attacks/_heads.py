@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from qlorabench.federation.facts import PublicFacts
 from qlorabench.threats.lab import Lab
 
 from ._dictionary import Dictionary, Floats, Ints
@@ -30,6 +31,15 @@ QUERIES = frozenset({"query", "q_lin"})
 """Query projections of models that add positions to the embeddings."""
 PLACED = QUERIES | {"key", "k_lin"}
 """With their keys. Rotary models turn every pair of query and key differently, so that no span is left."""
+
+
+def heads_hidden(facts: PublicFacts) -> str | None:
+    """Return why updates say nothing of heads: an adaptive optimizer, or neither query nor key that could be read."""
+    if facts.training.optimizer.kind == "adamw":
+        return "AdamW rescales every element of the update, so its columns leave the span of keys and queries"
+    if not PLACED & set(facts.lora.targets):
+        return "rotary positions turn every pair of tokens differently; it reads the query and key of others alone"
+    return None
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,6 +67,12 @@ def client_shows(view: View, client: int, *, modules: list[str]) -> list[Shown]:
     """Return what each update of ``client`` shows of the layer of ``modules``, in the order of the rounds."""
     held = {message.round: message.state for message in view.broadcasts}
     return [_shown(view, u, held[u.round], modules=modules) for u in view.updates if u.client == client]
+
+
+def evenly(shown: Sequence[Shown], count: int) -> list[Shown]:
+    """Return ``count`` of ``shown``, evenly spread from the first one on."""
+    places = np.unique(np.linspace(0, len(shown) - 1, min(count, len(shown))).astype(int))
+    return [shown[i] for i in places]
 
 
 def _shown(view: View, update: Update, held: State, *, modules: list[str]) -> Shown:

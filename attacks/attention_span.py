@@ -16,8 +16,8 @@ from qlorabench.threats.claims import Goal, ReconstructionClaim
 from qlorabench.threats.view import View
 
 from ._dictionary import Dictionary, read_dictionary
-from ._heads import PLACED, read_sides
-from ._observed import Change, client_shows, first_modules
+from ._heads import heads_hidden, read_sides
+from ._observed import Change, client_shows, evenly, first_modules
 from ._pursuit import Pursuit, remainders
 from ._reading import Pairs, Reading
 from ._spelling import client_texts
@@ -59,11 +59,7 @@ class AttentionSpan(Attack[AttentionSpanConfig]):
 
     def blind(self, facts: PublicFacts) -> str | None:
         """Return that an adaptive optimizer hides the span, or that no query or key is adapted that could be read."""
-        if facts.training.optimizer.kind == "adamw":
-            return "AdamW rescales every element of the update, so its columns leave the span of keys and queries"
-        if not PLACED & set(facts.lora.targets):
-            return "rotary positions turn every pair of tokens differently; it reads the query and key of others alone"
-        return None
+        return heads_hidden(facts)
 
     def run(self, view: View, rng: np.random.Generator) -> ReconstructionClaim:
         """Return for every client outside the seat the pairs of the updates that could be explained whole."""
@@ -83,14 +79,14 @@ class AttentionSpan(Attack[AttentionSpanConfig]):
         if texts * _SHORTEST > _head_width(view):
             return Reading(note=f"{texts} texts in an update are more tokens than a head is wide")
         held = {message.round: message.state for message in view.broadcasts}
-        seen = [shown for shown in client_shows(view, client, modules=modules) if shown.of_b]
-        picked = np.unique(np.linspace(0, len(seen) - 1, min(self.config.updates, len(seen))).astype(int))
+        seen = [update for update in client_shows(view, client, modules=modules) if update.of_b]
+        picked = evenly(seen, self.config.updates)
         found: list[Pairs] = []
         explained = 0
-        for tried, index in enumerate(picked):
+        for tried, shown in enumerate(picked):
             if tried == _PATIENCE and not found:  # the others hold as many texts
                 break
-            pairs = self._pairs(view, held[seen[index].round], seen[index].of_b, dictionary, known=found)
+            pairs = self._pairs(view, held[shown.round], shown.of_b, dictionary, known=found)
             if pairs and pairs not in found:
                 found.append(pairs)
             explained += bool(pairs)

@@ -14,8 +14,8 @@ from qlorabench.threats.claims import Goal, ReconstructionClaim
 from qlorabench.threats.view import View
 
 from ._dictionary import Dictionary, read_dictionary
-from ._heads import PLACED, read_sides
-from ._observed import Shown, client_shows, first_modules
+from ._heads import heads_hidden, read_sides
+from ._observed import Shown, client_shows, evenly, first_modules
 from ._powers import claimed_words, word_powers
 from ._reading import Reading
 from ._spelling import client_texts
@@ -51,11 +51,7 @@ class AttentionWords(Attack[AttentionWordsConfig]):
 
     def blind(self, facts: PublicFacts) -> str | None:
         """Return that an adaptive optimizer hides the moments, or that no query or key is adapted."""
-        if facts.training.optimizer.kind == "adamw":
-            return "AdamW rescales every element of the update, so its columns are no combinations of keys and queries"
-        if not PLACED & set(facts.lora.targets):
-            return "rotary positions turn every pair of tokens differently; it reads the query and key of others alone"
-        return None
+        return heads_hidden(facts)
 
     def run(self, view: View, rng: np.random.Generator) -> ReconstructionClaim:
         """Return for every client outside the seat the words that its updates are made of."""
@@ -73,8 +69,8 @@ class AttentionWords(Attack[AttentionWordsConfig]):
         seen = [shown for shown in client_shows(view, client, modules=modules) if shown.of_b]
         if not seen:
             return Reading(note="no factor B of layer 0 moved")
-        picked = np.unique(np.linspace(0, len(seen) - 1, min(self.config.updates, len(seen))).astype(int))
-        said = [self._words(view, seen[index], kinds) for index in picked]
+        picked = evenly(seen, self.config.updates)
+        said = [self._words(view, shown, kinds) for shown in picked]
         words = frozenset[int]().union(*said)
         return Reading(words, note=f"{len(words)} words stand out in {len(picked)} of {len(seen)} updates")
 

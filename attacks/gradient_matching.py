@@ -15,9 +15,9 @@ from qlorabench.threats.capabilities import Capability
 from qlorabench.threats.claims import ClientTexts, Goal, ReconstructionClaim
 from qlorabench.threats.view import View
 
-from ._drafts import Reader, picked, read_clients
+from ._drafts import Reader, read_clients
 from ._matching import Matching, Target
-from ._observed import Shown
+from ._observed import Shown, evenly
 from ._relaxed import Body, descend, draw
 from ._rewriting import Draft, rewrite
 from ._targets import likely_labels, observed_targets
@@ -91,7 +91,7 @@ class GradientMatching(Attack[GradientMatchingConfig]):
     def _client(self, reader: Reader, client: int, rng: np.random.Generator) -> ClientTexts:
         shown = [update for update in reader.shown(client) if update.of_a or update.of_b]
         drafts = []
-        for update in picked(shown, self.config.updates):
+        for update in evenly(shown, self.config.updates):
             targets = observed_targets(reader.view, client, update)
             if targets:
                 drafts.append(self._draft(reader, client, update, targets, rng))

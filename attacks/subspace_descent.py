@@ -13,8 +13,8 @@ from qlorabench.threats.capabilities import Capability
 from qlorabench.threats.claims import ClientTexts, Goal, ReconstructionClaim
 from qlorabench.threats.view import View
 
-from ._drafts import Reader, picked, read_clients
-from ._observed import KEYS
+from ._drafts import Reader, read_clients
+from ._observed import KEYS, evenly
 from ._panes import Alignment, make_alignment
 from ._relaxed import Body, descend, draw
 from ._rewriting import Draft, rewrite
@@ -71,7 +71,7 @@ class SubspaceDescent(Attack[SubspaceDescentConfig]):
 
     def _client(self, reader: Reader, client: int, rng: np.random.Generator) -> ClientTexts:
         drafts = []
-        for update in picked(reader.shown(client), self.config.updates):
+        for update in evenly(reader.shown(client), self.config.updates):
             body = reader.mounted(update.round)
             objective = make_alignment(body, update, layers=self.config.layers, keys=KEYS)
             if objective is not None:

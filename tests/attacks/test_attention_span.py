@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from qlorabench.attacks._dictionary import make_dictionary
 from qlorabench.attacks._heads import Side
 from qlorabench.attacks._pursuit import Pursuit
 from qlorabench.attacks.attention_span import AttentionSpan, AttentionSpanConfig
@@ -16,6 +15,7 @@ from qlorabench.threats.capabilities import Capability
 
 from ..federation.systems import FROZEN, PRIVATE, system, toy_bench, train
 from ..threats.seats import PRESETS, view_of
+from .dictionaries import made_up_dictionary
 
 HEADS, WIDTH, RANK, D = 6, 24, 4, 60
 VOCABULARY, PLACES = 200, 14
@@ -23,9 +23,7 @@ VOCABULARY, PLACES = 200, 14
 
 @pytest.fixture(scope="module")
 def dictionary():
-    rng = np.random.default_rng(0)
-    words, places = rng.normal(size=(VOCABULARY, D)), 0.3 * rng.normal(size=(PLACES, D))
-    return make_dictionary(words, places=places, gain=np.ones(D), shift=0.1 * rng.normal(size=D), epsilon=1e-12)
+    return made_up_dictionary(VOCABULARY, PLACES, D)
 
 
 def sides(dictionary, text, *, noise=1e-6, seed=1, queries=True):

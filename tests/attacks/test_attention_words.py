@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from qlorabench.attacks._dictionary import make_dictionary
 from qlorabench.attacks._heads import Side
 from qlorabench.attacks._powers import _gain, claimed_words, word_powers
+
+from .dictionaries import made_up_dictionary
 
 HEADS, WIDTH, RANK, D = 24, 16, 6, 60
 VOCABULARY, PLACES = 150, 8
@@ -17,9 +18,7 @@ VOCABULARY, PLACES = 150, 8
 
 @pytest.fixture(scope="module")
 def dictionary():
-    rng = np.random.default_rng(0)
-    words, places = rng.normal(size=(VOCABULARY, D)), 0.3 * rng.normal(size=(PLACES, D))
-    return make_dictionary(words, places=places, gain=np.ones(D), shift=0.1 * rng.normal(size=D), epsilon=1e-12)
+    return made_up_dictionary(VOCABULARY, PLACES, D)
 
 
 def sides(dictionary, texts, *, noise=1e-6, seed=1):
