@@ -44,9 +44,9 @@ class SpanConfig(AttackConfig):
         default=12_000, ge=1, description="about how many sentences are scored for an update before the search gives up"
     )
     rounds_budget: int = Field(
-        default=200_000,
+        default=150_000,
         ge=0,
-        description="about how many sentences are scored, over all clients, where texts are told apart by their rounds",
+        description="about how many sentences of a client are scored where texts are told apart by their rounds",
     )
     max_positions: int | None = Field(
         default=None, ge=1, le=4096, description="positions looked at; the task's text length if absent"
@@ -119,7 +119,7 @@ class Span(Attack[SpanConfig]):
             rng,
         )
         clients = range(view.colluders, view.facts.clients)
-        budget = self.config.rounds_budget // max(1, len(clients))
+        budget = self.config.rounds_budget
         read = [(client, _read(bench, composer, view, client, modules, budget)) for client in clients]
         texts = tuple(client_texts(client, reading, view.lab.tokenizer) for client, reading in read)
         return ReconstructionClaim(texts, note=f"{len(modules)} modules of layer 0, {len(dictionary.places)} positions")

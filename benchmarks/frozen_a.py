@@ -145,7 +145,9 @@ def main() -> None:
     table = Table(*columns)
     with tempfile.TemporaryDirectory() as folder:
         for setting in {"--chart": CHART, "--words": WORDS}.get(sys.argv[-1], HEADLINE):
-            table.add_row(*measure(setting, backbone, Path(folder)))
+            row = measure(setting, backbone, Path(folder))
+            table.add_row(*row)
+            print(*row, sep=" | ", flush=True)
     Console(width=110).print(table)
 
 
