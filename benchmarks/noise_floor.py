@@ -50,8 +50,8 @@ OPINIONS = {
     "data": {"source": "toy", "max_length": 12, "test_rows": 60, "holdout_rows": 150},
     "clients": 3,
     "rows_per_client": 16,
-    "lora": {"rank": 4, "alpha": 8, "targets": ["query", "key", "value"]},
-    "training": {"rounds": 6, "local_steps": 1, "batch_size": 2, "optimizer": {"kind": "sgd", "lr": 0.3}},
+    "lora": {"rank": 8, "alpha": 16, "targets": ["query", "key", "value"]},
+    "training": {"rounds": 24, "local_steps": 1, "batch_size": 1, "optimizer": {"kind": "sgd", "lr": 0.3}},
 }
 SECRETS = {
     **OPINIONS,
@@ -109,7 +109,7 @@ def noisy(view: View, scene: Scene, seed: int) -> View:
 def leaks(name: str, seat: ThreatModel, scene: Scene, number: int, *, noise: bool) -> bool:
     """Return whether a headline's interval lies above 0 in one try, on noise or on the transcript itself."""
     seed = Seed(number, ("noise",))
-    challenge = draw_challenge(scene.task, insiders=1, most=16, seed=seed.child("challenge"))
+    challenge = draw_challenge(scene.task, insiders=1, most=32, seed=seed.child("challenge"))
     game = draw_prompts(scene.task.canaries, insiders=1, seed=seed.child("prompts"))
     view = observe(
         seat,
