@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from qlorabench.attacks._dictionary import read_dictionary
-from qlorabench.attacks._drafts import picked
 from qlorabench.attacks._gradients import example_gradients
 from qlorabench.attacks._matching import Matching, make_target
+from qlorabench.attacks._observed import evenly
 from qlorabench.attacks._relaxed import draw, make_body, written_words
 from qlorabench.attacks._rewriting import rewrite
 from qlorabench.attacks._targets import label_mix
@@ -141,5 +141,5 @@ def test_a_language_model_is_blind_at_plan_time(frozen):
 
 
 def test_updates_are_picked_evenly():
-    assert picked([], 3) == []
-    assert picked(list("abcde"), 3) == ["a", "c", "e"]
+    assert evenly([], 3) == []
+    assert evenly(list("abcde"), 3) == ["a", "c", "e"]
