@@ -2,7 +2,8 @@
 
 The input of layer 1 at a position depends on the tokens up to there alone, so that a prefix is tested by its last
 token. DAGER keeps what lies below a threshold set by hand; here the threshold is a share of what the same tokens
-reach behind a prefix that is wrong in one word.
+reach behind a prefix that is wrong in one word, a word that the update does not have: one of its own could be the
+first word of another text, and the prefix not wrong at all.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ._dictionary import Floats
+from ._dictionary import Floats, Ints
 from ._forward import Sentence
 
 Scorer = Callable[[Sentence, Sequence[int]], Floats]
@@ -36,15 +37,18 @@ class Growth:
     """Most prefixes of one length."""
     longest: int
     """Most tokens of a sentence."""
+    vocabulary: int
+    """How many tokens there are, from which wrong prefixes take a word."""
     rng: np.random.Generator
 
     def sentences(self, tokens: Sequence[int]) -> tuple[Sentence, ...]:
         """Return the sentences over ``tokens`` that can be grown no further, of two words at least."""
         words = sorted(set(tokens) - set(self.start))
+        foreign = np.setdiff1d(np.arange(self.vocabulary), [*words, *self.start])
         alive = self._openings(words)
         done: list[Sentence] = []
         while alive:
-            grown = [(prefix, self._extensions(prefix, words)) for prefix in alive]
+            grown = [(prefix, self._extensions(prefix, words, foreign)) for prefix in alive]
             done += [prefix for prefix, kept in grown if not kept and len(prefix) > len(self.start) + 1]
             ranked = sorted((score, (*prefix, token)) for prefix, kept in grown for token, score in kept)
             alive = [prefix for _, prefix in ranked[: self.beam] if len(prefix) <= self.longest]
@@ -60,13 +64,12 @@ class Growth:
         order = np.argsort(self.score(self.start, words), kind="stable")[: self.beam]
         return [(*self.start, words[i]) for i in order.tolist()]
 
-    def _extensions(self, prefix: Sentence, words: list[int]) -> list[tuple[int, float]]:
+    def _extensions(self, prefix: Sentence, words: list[int], foreign: Ints) -> list[tuple[int, float]]:
         """Return the tokens that fit behind ``prefix`` much better than any does behind a wrong one."""
         scores = self.score(prefix, words)
-        others = [word for word in words if word != prefix[-1]]
-        if not others or scores.min() >= self.share:
+        if scores.min() >= self.share or not len(foreign):
             return []
-        wrong = (*prefix[:-1], int(self.rng.choice(others)))
+        wrong = (*prefix[:-1], int(self.rng.choice(foreign)))
         near = max(_APART * float(scores.min()), _FLOOR)
         cut = min(self.share * float(self.score(wrong, words).min()), near)
         return [(words[i], float(scores[i])) for i in np.flatnonzero(scores < cut).tolist()]

@@ -91,4 +91,4 @@ class Composer:
 
         first = self.view.lab.tokenizer.bos_token_id
         start = () if first is None else (int(first),)
-        return Growth(score, start, self.share, _BEAM, self.longest, self.rng).sentences(tokens)
+        return Growth(score, start, self.share, _BEAM, self.longest, self.words, self.rng).sentences(tokens)

@@ -75,12 +75,16 @@ def fit(prefix, words):
     return np.array([1e-7 if any(t[: len(prefix) + 1] == (*prefix, w) for t in TEXTS) else 0.1 for w in words])
 
 
-def growth(score=fit):
-    return Growth(score, (1,), 0.3, 16, 32, np.random.default_rng(0))
+def growth(score=fit, seed=0):
+    return Growth(score, (1,), 0.3, 16, 32, 40, np.random.default_rng(seed))
 
 
 def test_prefixes_grow_to_every_text_and_stop():
     assert set(growth().sentences([1, 5, 6, 7, 8, 9])) == set(TEXTS)
+
+
+def test_a_first_word_of_another_text_is_no_wrong_prefix():
+    assert all(set(growth(seed=seed).sentences([5, 6, 7, 8, 9])) == set(TEXTS) for seed in range(30))
 
 
 def test_noise_grows_no_text():
