@@ -7,17 +7,18 @@ distance from it is a graded score, and a search that follows it needs no produc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ._dictionary import Floats
 from ._forward import Sentence
+from ._places import Pairs
 
 Scorer = Callable[[Sequence[Sentence]], Floats]
 """Scores of sentences, (n,): 0 is a perfect fit."""
-Pairs = frozenset[tuple[int, int]]
 _SWEEPS = 12
 _TYPICAL = 3
 """Sweeps that a descent takes as a rule."""
@@ -27,9 +28,16 @@ _PERFECT = 1e-5
 """Residuals of a float32 forward pass mean nothing below this."""
 _KEEP = 0.7
 _DECOYS = 16
+_FIRST = 1.3
+"""Pairs that the first try looks at, for each input of the update."""
+_MORE = 0.1
+"""As many again with each further try."""
+_USED = 0.05
+"""How much rarer than others a pair that a sentence has used is drawn."""
+_RARE = 1e-6
 
 
-@dataclass(frozen=True)
+@dataclass
 class Search:
     """What candidate sentences are scored by, and when one is claimed."""
 
@@ -47,28 +55,41 @@ class Search:
     budget: int
     """About how many sentences are scored before the search gives up."""
     rng: np.random.Generator
+    spent: int = 0
+    """How many were, about."""
 
-    def sentences(self, pairs: Pairs, *, inputs: int, known: Iterable[Sentence] = ()) -> tuple[Sentence, ...]:
+    def sentences(
+        self,
+        pairs: Pairs,
+        *,
+        inputs: int,
+        known: Iterable[Sentence] = (),
+        shares: Mapping[tuple[int, int], float] | None = None,
+    ) -> tuple[Sentence, ...]:
         """Return sentences that fit the update and are made of its (token, position) ``pairs``.
 
         Every end must close a sentence, the farthest first, for nothing but a long sentence reaches far positions.
-        Tokens that no sentence has used yet are tried first; the search ends when as many pairs are used as the update
-        had different ``inputs``, or nothing more fits. ``known`` sentences, of other updates, are looked at before.
+        Starts are drawn by the ``shares`` of the pairs, all alike without, those that no sentence has used yet before
+        others; the first tries look at the pairs of the largest shares alone, later ones at more and more. The search
+        ends when as many pairs are used as the update had different ``inputs``, or nothing more fits. ``known``
+        sentences, of other updates, are looked at before.
         """
+        weights = dict.fromkeys(pairs, 1.0) if not shares else {pair: shares.get(pair, 0.0) for pair in pairs}
+        ranked = sorted(pairs, key=lambda pair: (-weights[pair], pair))
         lengths = sorted((place + 1 for token, place in pairs if token == self.last and place), reverse=True)
         made = [sentence for sentence in known if _used([sentence]) <= pairs]
         found = {s: None for s in made if self.claims(s, float(self.score([s])[0]))}
         best: dict[int, tuple[float, Sentence]] = {}
-        spent = 0
         for number in range(self.tries):
+            near = ranked[: math.ceil(inputs * (_FIRST + _MORE * number))] if shares else ranked
             for length in lengths:
-                unused = pairs - _used(found)
-                if len(pairs) - len(unused) >= min(inputs, len(pairs)) or spent > self.budget:
+                used = _used(found)
+                if len(used & pairs) >= min(inputs, len(pairs)) or self.spent > self.budget:
                     return tuple(found)
-                options = self._options(pairs, length)
-                if options is not None and any((t, i) in unused for i, row in enumerate(options) for t in row):
-                    spent += _TYPICAL * sum(len(row) for row in options)
-                    sentence, score = self._try(options, unused, best.get(length) if number % 2 else None)
+                options = self._options(used.union(near), length)
+                if options is not None and any((t, i) not in used for i, row in enumerate(options) for t in row):
+                    self.spent += _TYPICAL * sum(len(row) for row in options)
+                    sentence, score = self._try(options, weights, used, best.get(length) if number % 2 else None)
                     best[length] = min(best.get(length, (np.inf, sentence)), (score, sentence))
                     if sentence not in found and self.claims(sentence, score):
                         found[sentence] = None
@@ -76,10 +97,14 @@ class Search:
         return tuple(found)
 
     def _try(
-        self, options: list[list[int]], unused: Pairs, before: tuple[float, Sentence] | None
+        self,
+        options: list[list[int]],
+        weights: Mapping[tuple[int, int], float],
+        used: Pairs,
+        before: tuple[float, Sentence] | None,
     ) -> tuple[Sentence, float]:
         """Return where a descent ends from a random start, or from most of the best sentence ``before``."""
-        start = self._start(options, unused)
+        start = tuple(self._draw(row, i, weights, used) for i, row in enumerate(options))
         if before is not None:
             start = tuple(np.where(self.rng.random(len(start)) < _KEEP, before[1], start).tolist())
         return self.descend(options, start)
@@ -90,9 +115,12 @@ class Search:
         inner = [sorted(t for t, place in pairs if place == i and t not in ends) for i in range(1, length - 1)]
         return [[self.first], *inner, [self.last]] if all(inner) and length > 2 else None
 
-    def _start(self, options: list[list[int]], unused: Pairs) -> Sentence:
-        fresh = [[token for token in row if (token, i) in unused] or row for i, row in enumerate(options)]
-        return tuple(int(self.rng.choice(row)) for row in fresh)
+    def _draw(self, row: list[int], place: int, weights: Mapping[tuple[int, int], float], used: Pairs) -> int:
+        """Return one of the tokens of ``row``."""
+        odds = [
+            (weights.get((token, place), 0.0) + _RARE) * (_USED if (token, place) in used else 1.0) for token in row
+        ]
+        return int(self.rng.choice(row, p=np.array(odds) / sum(odds)))
 
     def descend(self, options: list[list[int]], sentence: Sentence) -> tuple[Sentence, float]:
         """Return the sentence at which no exchange of one token by another option helps, and its score.

@@ -8,12 +8,13 @@ Shapes: N rows, n words, M positions, m = n + M + 1.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ._dictionary import Dictionary, Floats, Ints
-from ._subspace import Space
+from ._subspace import Space, row_space
 
 _STRONG = 1e4
 """Rows are scaled to one length; those of fewer noise units than this keep less weight."""
@@ -21,6 +22,9 @@ _FLATTEN = 0.7
 """Power on the spectrum over rows: tames the many that point the same way."""
 _RIDGE = 1e-4
 _LOAD = 1e-6
+_TINY = 1e-300
+Pairs = frozenset[tuple[int, int]]
+"""(token id, position) pairs."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,38 @@ def find_places(seen: Marginals, *, first: int | None, iterations: int, score: f
     total = _power(seen)
     scores = powers / powers.sum(1, keepdims=True) * np.sqrt(total / np.median(total))
     return np.argwhere(scores > score)
+
+
+def pair_shares(
+    dictionary: Dictionary,
+    seen: Sequence[tuple[Floats | None, Floats]],
+    *,
+    pairs: Pairs,
+    first: int | None,
+    iterations: int,
+) -> Mapping[tuple[int, int], float]:
+    """Return what share of its word's power each of the (token, position) ``pairs`` of one update carries.
+
+    Pairs that share words and positions span each other, so that all of them lie in the update's space; those that
+    were said carry the power. ``seen`` is, module by module, the factor (r, d) that the inputs were seen behind, if
+    any, and the whitened rows (N, r). Empty where r is too narrow to tell words and positions apart. ``first`` is the
+    token that opens every text.
+    """
+    words = np.unique(np.array([token for token, _ in pairs] + ([] if first is None else [first]), np.int64))
+    said = dictionary.only(words)
+    if not pairs or any(len(words) + len(said.places) + 1 > rows.shape[1] for _, rows in seen):
+        return {}
+    behind = [(said if factor is None else said.through(factor), rows) for factor, rows in seen]
+    every = np.arange(len(words))
+    each = [marginals(d, row_space(rows), rows=rows, words=every) for d, rows in behind]
+    moments, noise = (np.sum(parts, axis=0) for parts in zip(*((m.moments, m.noise) for m in each), strict=True))
+    index = {int(token): i for i, token in enumerate(words)}
+    start = None if first is None else index[first]
+    powers = _sparse_powers(Marginals(moments, noise, said.spread), first=start, iterations=iterations)
+    own = {(token, place): float(powers[index[token], place]) for token, place in pairs}
+    totals = np.full(len(words), _TINY)
+    np.add.at(totals, [index[token] for token, _ in own], list(own.values()))
+    return {pair: power / float(totals[index[pair[0]]]) for pair, power in own.items()}
 
 
 def _power(seen: Marginals) -> Floats:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,11 +11,9 @@ import numpy as np
 from ._dictionary import Dictionary, Floats, Ints
 from ._evidence import COMPLETE, Law, Lens, find_pairs, find_projected_pairs, find_words
 from ._observed import KEYS, Shown
-from ._places import find_places, marginals
+from ._places import Pairs, find_places, marginals, pair_shares
 from ._subspace import Space, nearest_words, row_space, unexplained, widened
 
-Pairs = frozenset[tuple[int, int]]
-"""(token id, position) pairs."""
 _WIDE = 64
 """Rank above which a first look is cheaper than testing every word."""
 _LOOK = 3000
@@ -33,6 +31,8 @@ class Alone:
     """Every pair that its space holds."""
     inputs: int
     """How many different inputs made it: its rank. Pairs of the same words and positions can outnumber them."""
+    shares: Mapping[tuple[int, int], float] = field(default_factory=dict)
+    """What share of its word's power each pair carries, where the rows tell."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,8 @@ def _in_rows(bench: Bench, update: Shown, words: Ints) -> Alone:
     dictionary = bench.dictionary.only(tokens) if some else bench.dictionary
     decoy = bench.decoy.only(tokens) if some else bench.decoy
     found = find_pairs(dictionary, space, decoy=decoy, law=bench.law)
-    return Alone(update.round, _pairs((int(tokens[word]), int(place)) for word, place in found.items), space.rank)
+    pairs = _pairs((int(tokens[word]), int(place)) for word, place in found.items)
+    return Alone(update.round, pairs, space.rank, _shares(bench, [(None, c.rows) for c in update.of_a], pairs))
 
 
 def read_frozen(bench: Bench, updates: Sequence[Shown]) -> Reading:
@@ -162,8 +163,18 @@ def _projected(bench: Bench, update: Shown, *, false_alarm: float) -> tuple[Alon
     lenses = [lens for module, space in spaces for lens in _lens(bench, module, space, update, pair)]
     found = find_projected_pairs(lenses, false_alarm=false_alarm * len(tokens) / len(bench.dictionary.words))
     pairs = _pairs((int(tokens[word]), int(place)) for word, place in found.items)
-    some = any(pair != (bench.first, 0) for pair in pairs)
-    return Alone(update.round, pairs if some else frozenset(), max((s.rank for _, s in spaces), default=0)), found.why
+    if not any(pair != (bench.first, 0) for pair in pairs):
+        return Alone(update.round, frozenset(), 0), found.why
+    shares = _shares(bench, [(update.factors[change.module], change.rows) for change in update.of_b], pairs)
+    return Alone(update.round, pairs, max(space.rank for _, space in spaces), shares), found.why
+
+
+def _shares(
+    bench: Bench, seen: Sequence[tuple[Floats | None, Floats]], pairs: Pairs
+) -> Mapping[tuple[int, int], float]:
+    if not bench.dictionary.tells_places:
+        return {}
+    return pair_shares(bench.dictionary, seen, pairs=pairs, first=bench.first, iterations=bench.iterations)
 
 
 def _lens(

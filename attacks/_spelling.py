@@ -6,7 +6,8 @@ from typing import Any
 
 from qlorabench.threats.claims import ClientTexts
 
-from ._reading import Pairs, Reading
+from ._places import Pairs
+from ._reading import Reading
 
 
 def client_texts(client: int, reading: Reading, tokenizer: Any) -> ClientTexts:

@@ -18,8 +18,9 @@ from qlorabench.threats.view import View
 from ._dictionary import Dictionary, read_dictionary
 from ._heads import heads_hidden, read_sides
 from ._observed import Change, client_shows, evenly, first_modules
+from ._places import Pairs
 from ._pursuit import Pursuit, remainders
-from ._reading import Pairs, Reading
+from ._reading import Reading
 from ._spelling import client_texts
 
 _SHORTEST = 4

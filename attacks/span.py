@@ -41,7 +41,9 @@ class SpanConfig(AttackConfig):
     )
     tries: int = Field(default=40, ge=1, le=1000, description="random starts of the search for a sentence")
     budget: int = Field(
-        default=12_000, ge=1, description="about how many sentences are scored for an update before the search gives up"
+        default=100_000,
+        ge=1,
+        description="about how many sentences of a client are scored where updates are read alone",
     )
     rounds_budget: int = Field(
         default=150_000,

@@ -4,9 +4,10 @@
     python -m benchmarks.texts rounds minilm-1 ...  # some: rounds, or minilm or smollm2 with a batch of 1, 2 or 4
     python -m benchmarks.texts --batches 20 ...     # victim batches of a setting, 100 if absent
 
-`rounds`: rank 8, both factors, SGD, clients with 16 reviews of at most 24 tokens in batches of 4, 24 rounds of one
-step; a victim batch is a client. The others: adapters of full rank (r = d) on the query, one update of one step on one
-batch of reviews of at most 20 tokens, as where DAGER has its figures.
+Victims are trained in federations of twenty, each with seeds and texts of its own. `rounds`: rank 8, both factors, SGD,
+clients with 16 reviews of at most 24 tokens in batches of 4, 24 rounds of one step. The others: adapters of full rank
+(r = d) on the query, one update of one step on one batch of reviews of at most 20 tokens, as where DAGER has its
+figures.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -34,8 +36,11 @@ from qlorabench.seeding import Seed
 from qlorabench.suite.schema import TaskConfig
 from qlorabench.tasks.backbones import load_backbone
 from qlorabench.tasks.task import load_data, prepare
+from qlorabench.threats.claims import ClientTexts
 
 HERE = Path()
+PART = 20
+"""Clients of one federation: updates of full rank of more than that crowd the memory."""
 WIDTHS = {"minilm": ("minilm-l6", 384, "query"), "smollm2": ("smollm2-135m", 576, "q_proj")}
 
 
@@ -45,35 +50,51 @@ class Setting:
 
     name: str
     task: TaskConfig
+    victims: int
+
+    @property
+    def parts(self) -> list[TaskConfig]:
+        """The task with as many clients as one federation has, for each federation."""
+        counts = [min(PART, self.victims - start) for start in range(0, self.victims, PART)]
+        return [self.task.model_copy(update={"clients": count}) for count in counts]
 
 
-def rounds(clients: int) -> Setting:
+@dataclass(frozen=True)
+class Score:
+    """What was read of one victim."""
+
+    rouge1: float
+    rouge2: float
+    exact: int
+    texts: int
+    false: int
+
+
+def rounds(victims: int) -> Setting:
     """Return the federation of small batches over many rounds."""
     task = {
         "backbone": {"name": "minilm-l6"},
         "data": {"source": "rotten-tomatoes", "max_length": 24, "test_rows": 20, "holdout_rows": 20},
-        "clients": clients,
         "rows_per_client": 16,
         "lora": {"rank": 8, "alpha": 16},
         "training": {"rounds": 24, "local_steps": 1, "batch_size": 4, "optimizer": {"kind": "sgd", "lr": 0.1}},
     }
-    return Setting("r = 8, 16 texts in batches of 4, 24 rounds", TaskConfig.model_validate(task))
+    return Setting("r = 8, 16 texts in batches of 4, 24 rounds", TaskConfig.model_validate(task), victims)
 
 
-def full_rank(name: str, batch: int, clients: int) -> Setting:
-    """Return the federation of one update of full rank; every client has one batch."""
+def full_rank(name: str, batch: int, victims: int) -> Setting:
+    """Return the federation of one update of full rank; every client is a victim with one batch."""
     backbone, width, target = WIDTHS[name]
     generative = name == "smollm2"
     task = {
         "backbone": {"name": backbone},
         "objective": "language-modeling" if generative else "classification",
         "data": {"source": "rotten-tomatoes", "max_length": 20, "test_rows": 20, "holdout_rows": 20},
-        "clients": clients,
         "rows_per_client": 4 * batch,  # a client draws a quarter of its rows at most
         "lora": {"rank": width, "alpha": 2 * width, "targets": [target]},
         "training": {"rounds": 1, "local_steps": 1, "batch_size": batch, "optimizer": {"kind": "sgd", "lr": 0.01}},
     }
-    return Setting(f"{backbone}, r = d, batch of {batch}", TaskConfig.model_validate(task))
+    return Setting(f"{backbone}, r = d, batch of {batch}", TaskConfig.model_validate(task), victims)
 
 
 def settings(names: list[str], count: int) -> list[Setting]:
@@ -87,34 +108,42 @@ def measure(setting: Setting, out: Path) -> list[str]:
     """Train, attack, and return the line of the table."""
     backbone = load_backbone(setting.task.backbone, base=HERE, objective=setting.task.objective)
     backbone.model.share_memory()
-    task = prepare(setting.task, load_data(setting.task, base=HERE), backbone.tokenizer, seed=Seed(0))
-    spec = SystemSpec(setting.name.replace(" ", "-").replace("=", ""), setting.task, (), 0, HERE)
-    with Pool(Bench, backbone, {0: task}, workers=default_workers()) as pool:
-        ensure_trained(pool, spec, out)
-    bench = Bench(backbone, {0: task})
-    secrets = trained_scene(bench, spec, out).store.secrets
-    view = seat(bench, spec, out, "server")
-    start = time.perf_counter()
-    claim = Span(SpanConfig()).run(view, np.random.default_rng(0))
-    seconds = (time.perf_counter() - start) / setting.task.clients
-    units, false = [], 0
-    for said in claim.clients:
-        drawn = {row for round in secrets.batches(said.client) for step in round for row in step}
-        ids = [task.encoded.ids[row] for row in sorted(drawn)]
-        true = [backbone.tokenizer.decode(row, skip_special_tokens=True) for row in ids]
-        scores = reconstruction_scores(true, said.texts)
-        units.append([np.nanmean(scores.rouge1), np.nanmean(scores.rouge2), scores.exact.sum(), len(true)])
-        false += len(said.texts) - int(scores.exact.sum())
-    table = np.array(units)
+    scores, seconds = [], 0.0
+    for seed, config in enumerate(setting.parts):
+        task = prepare(config, load_data(config, base=HERE), backbone.tokenizer, seed=Seed(seed))
+        spec = SystemSpec(f"{setting.name}-{seed}".replace(" ", "-").replace("=", ""), config, (), seed, HERE)
+        with Pool(Bench, backbone, {seed: task}, workers=default_workers()) as pool:
+            ensure_trained(pool, spec, out)
+        bench = Bench(backbone, {seed: task})
+        view, secrets = seat(bench, spec, out, "server"), trained_scene(bench, spec, out).store.secrets
+        start = time.perf_counter()
+        claim = Span(SpanConfig()).run(view, np.random.default_rng(seed))
+        seconds += time.perf_counter() - start
+        scores += [_score(task, secrets, said, backbone.tokenizer) for said in claim.clients]
+    return _line(setting, scores, seconds / len(scores))
+
+
+def _score(task: Any, secrets: Any, said: ClientTexts, tokenizer: Any) -> Score:
+    drawn = {row for round in secrets.batches(said.client) for step in round for row in step}
+    true = [tokenizer.decode(task.encoded.ids[row], skip_special_tokens=True) for row in sorted(drawn)]
+    found = reconstruction_scores(true, said.texts)
+    rouge1, rouge2 = float(np.nanmean(found.rouge1)), float(np.nanmean(found.rouge2))
+    exact = int(found.exact.sum())
+    return Score(rouge1, rouge2, exact, len(true), len(said.texts) - exact)
+
+
+def _line(setting: Setting, scores: list[Score], seconds: float) -> list[str]:
     rng = np.random.default_rng(0)
-    means = [bootstrap(100 * table[:, i], lambda rows: float(rows.mean()), rng=rng) for i in (0, 1)]
-    exact = clopper_pearson(int(table[:, 2].sum()), int(table[:, 3].sum()))
+    rouge = np.array([[100 * score.rouge1, 100 * score.rouge2] for score in scores])
+    means = [bootstrap(rouge[:, i], lambda rows: float(rows.mean()), rng=rng) for i in (0, 1)]
+    texts = sum(score.texts for score in scores)
+    exact = clopper_pearson(sum(score.exact for score in scores), texts)
     return [
         setting.name,
-        f"{len(units)} / {int(table[:, 3].sum())}",
+        f"{len(scores)} / {texts}",
         *(f"{mean.value:.1f} [{mean.low:.1f}, {mean.high:.1f}]" for mean in means),
         f"{exact.value:.3f} [{exact.low:.3f}, {exact.high:.3f}]",
-        str(false),
+        str(sum(score.false for score in scores)),
         f"{seconds:.1f}",
     ]
 

@@ -12,7 +12,7 @@ from qlorabench.attacks._dictionary import make_dictionary, read_dictionary
 from qlorabench.attacks._evidence import Law
 from qlorabench.attacks._noise import codec_variances, privacy_variance, rounding_variances
 from qlorabench.attacks._observed import first_modules
-from qlorabench.attacks._places import _form, _predicted
+from qlorabench.attacks._places import _form, _predicted, pair_shares
 from qlorabench.attacks._subspace import (
     log_chance,
     pair_residuals,
@@ -27,6 +27,8 @@ from qlorabench.federation.facts import DefenseFacts
 from qlorabench.federation.state import Layout, TensorSpec
 from qlorabench.suite.schema import TrainingConfig
 from qlorabench.threats.view import Update
+
+from .dictionaries import made_up_dictionary
 
 WORDS, PLACES, WIDTH = 7, 3, 10
 
@@ -137,6 +139,36 @@ def test_moments_of_marginals_are_those_of_independent_pairs():
     np.testing.assert_allclose(_predicted(powers, spread), (flat * powers.ravel()) @ flat.T)
     matrix = flat @ flat.T
     np.testing.assert_allclose(_form(matrix, spread).ravel(), np.einsum("mi,mn,ni->i", flat, matrix, flat))
+
+
+def heard(rng, *, factor=None):
+    """Return a dictionary, the pairs of three texts with words in common, and rows that their inputs combine to."""
+    dictionary = made_up_dictionary(200, 8, 90)
+    texts = [(2, *rng.choice(np.arange(10, 30), 6, replace=False), 3) for _ in range(3)]
+    said = sorted({(int(token), place) for text in texts for place, token in enumerate(text)})
+    inputs = dictionary.inputs(*np.array(said).T)
+    seen = inputs if factor is None else inputs @ factor.T
+    return dictionary, frozenset(said), 1e6 * rng.normal(size=(200, len(said))) @ seen
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_pairs_that_were_said_carry_the_power_of_their_words(behind):
+    rng = np.random.default_rng(3)
+    factor = rng.normal(size=(90, 90)) if behind else None
+    dictionary, said, rows = heard(rng, factor=factor)
+    every = frozenset((token, place) for token, _ in said for place in range(8))
+    shares = pair_shares(dictionary, [(factor, rows)], pairs=every, first=2, iterations=100)
+    ranked = sorted(every, key=lambda pair: -shares[pair])
+    assert len(said & set(ranked[: len(said)])) >= len(said) - 1
+    for token in {token for token, _ in said}:
+        assert sum(share for (word, _), share in shares.items() if word == token) == pytest.approx(1)
+
+
+def test_a_factor_narrower_than_words_and_places_tells_no_shares():
+    rng = np.random.default_rng(3)
+    factor = rng.normal(size=(16, 90))
+    dictionary, said, rows = heard(rng, factor=factor)
+    assert pair_shares(dictionary, [(factor, rows)], pairs=said, first=2, iterations=10) == {}
 
 
 def facts_of(*defenses, **training):

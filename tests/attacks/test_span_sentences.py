@@ -41,6 +41,25 @@ def test_pairs_of_no_sentence_stay_unused():
     assert set(search().sentences(pairs | {(99, 2), (98, 1)}, inputs=len(pairs))) == set(TRUTH)
 
 
+def test_shares_put_likely_pairs_first_and_leave_no_other_out():
+    true = pairs_of(TRUTH)
+    others = frozenset((token, place) for token in range(40, 46) for place in range(1, 6))
+    asked = []
+
+    def score(sentences):
+        asked.append(len(sentences))
+        return wrongness(sentences)
+
+    def find(shares):
+        asked.clear()
+        assert set(search(score, tries=200).sentences(true | others, inputs=len(true), shares=shares)) == set(TRUTH)
+        return sum(asked)
+
+    sure = dict.fromkeys(true, 1.0) | dict.fromkeys(others, 0.01)
+    assert find(sure) < find({})
+    assert find(sure | {(21, 2): 0.0}) > find(sure)
+
+
 def test_a_known_sentence_is_not_searched_for():
     pairs, asked = pairs_of(TRUTH[:1]), []
 
