@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from torch import Tensor
 
@@ -13,7 +14,27 @@ from qlorabench.threats.view import View
 from ._dictionary import read_dictionary
 from ._observed import Shown, client_shows, first_modules
 from ._relaxed import Body, make_body
-from ._rewriting import Draft
+
+
+class Drafts(Protocol):
+    """Texts of one update, and how far they are from what was observed."""
+
+    @property
+    def rows(self) -> list[list[int]]:
+        """Token ids of each text, without those that open and close it."""
+
+    @property
+    def distance(self) -> float:
+        """0 is a perfect fit."""
+
+
+@dataclass(frozen=True)
+class Drafted:
+    """Texts of one update, and how far they are from what was observed."""
+
+    rows: list[list[int]]
+    """Token ids without those that open and close a text."""
+    distance: float
 
 
 @dataclass(frozen=True)
@@ -38,10 +59,10 @@ class Reader:
         self.view.lab.mount(self.state(round))
         return self.body
 
-    def texts(self, client: int, drafts: Sequence[Draft], *, silent: str) -> ClientTexts:
+    def texts(self, client: int, drafts: Sequence[Drafts], *, silent: str) -> ClientTexts:
         """Return the claim for ``client``; ``silent`` is why there is none where there is no draft."""
-        rows = [row for draft in drafts for row in draft.ids.tolist()]
-        found = "; ".join(f"{len(draft.ids)} texts at distance {draft.distance:.3f}" for draft in drafts)
+        rows = [row for draft in drafts for row in draft.rows]
+        found = "; ".join(f"{len(draft.rows)} texts at distance {draft.distance:.3f}" for draft in drafts)
         return ClientTexts(
             client,
             tokens=frozenset(token for row in rows for token in row),

@@ -92,7 +92,7 @@ class Matching:
         """Return the gradients of every candidate, summed over its texts, (C, *shape)."""
         labels = self.labels.expand(slots.shape[:2]).flatten()
         wants = torch.is_grad_enabled() and slots.requires_grad
-        with torch.enable_grad(), _watched(list(self._layers)) as seen:
+        with torch.enable_grad(), watched(list(self._layers)) as seen:
             given = slots if slots.requires_grad else slots.detach().requires_grad_()
             hidden = self.body.encode(given)
             assert self.body.model.head is not None
@@ -114,7 +114,7 @@ def linear_owners(model: AdapterModel, names: Sequence[str]) -> dict[nn.Linear, 
 
 
 @contextmanager
-def _watched(layers: Sequence[nn.Linear]) -> Iterator[list[tuple[nn.Linear, Tensor, Tensor]]]:
+def watched(layers: Sequence[nn.Linear]) -> Iterator[list[tuple[nn.Linear, Tensor, Tensor]]]:
     """Record layer, input and output of every call while the block runs, without cutting the graph."""
     seen: list[tuple[nn.Linear, Tensor, Tensor]] = []
 

@@ -29,14 +29,15 @@ _FIRST, _STEPS = 20, 60
 def word_powers(
     dictionary: Dictionary, decoy: Dictionary, sides: Sequence[Side], *, opening: int | None, pool: int, words: int
 ) -> tuple[Ints, Floats, Floats]:
-    """Return tokens (k,) and their powers (k,), and the powers of as many decoys, which no text is made of.
+    """Return tokens (k,), their powers by position from 1 on (k, M - 1), and those of as many decoys of no text.
 
     ``pool`` pairs of each kind are fitted at first, and all places of the ``words`` strongest then. ``opening`` is the
     token that stands at position 0 of every text: it is fitted too, and no find.
     """
     live = [side for side in sides if _signal(side).any()]
     if not live:
-        return np.zeros(0, np.int64), np.zeros(0), np.zeros(0)
+        nothing: Floats = np.zeros((0, max(0, len(dictionary.places) - 1)))
+        return np.zeros(0, np.int64), nothing, nothing
     kinds = (dictionary, decoy, dictionary)
     known = (np.array([] if opening is None else [opening], np.int64), np.zeros(0 if opening is None else 1, np.int64))
     views = [(side, np.broadcast_to(np.eye(side.changes.shape[1]), _square(side)), _signal(side)) for side in live]
@@ -46,19 +47,20 @@ def word_powers(
     places = np.arange(1, len(dictionary.places))
     everywhere = [(np.repeat(some, len(places)), np.tile(places, len(some))) for some in tokens]
     fitted = _fit(kinds, live, [*everywhere, known], steps=_STEPS)
-    true, false = (powers.reshape(-1, len(places)).sum(1) for powers in fitted[:2])
+    true, false = (powers.reshape(-1, len(places)) for powers in fitted[:2])
     return tokens[0], true, false
 
 
 def claimed_words(tokens: Ints, powers: Floats, decoys: Floats, *, above: float, share: float) -> Ints:
     """Return the tokens with more power than ``above`` times the strongest decoy's, and than ``share`` of all power.
 
-    Decoys have the words' lengths and mutual angles and compete in the same fit. What hardly carries any power is left
-    out, for the fit ends before it is sure of that.
+    ``powers`` and ``decoys`` are (k, places). Decoys have the words' lengths and mutual angles and compete in the same
+    fit. What hardly carries any power is left out, for the fit ends before it is sure of that.
     """
     if not len(tokens):
         return tokens
-    found: Ints = np.sort(tokens[powers > max(above * float(decoys.max()), share * float(powers.sum() + decoys.sum()))])
+    own, false = powers.sum(1), decoys.sum(1)
+    found: Ints = np.sort(tokens[own > max(above * float(false.max()), share * float(own.sum() + false.sum()))])
     return found
 
 

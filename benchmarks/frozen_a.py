@@ -3,8 +3,10 @@
     python -m benchmarks.frozen_a            # the headline: r = 8, 50 texts of 10 to 20 tokens, one update
     python -m benchmarks.frozen_a --chart    # ranks 2 to 64, a later round, uploads of 8 and 4 bits, DP-SGD, two texts
     python -m benchmarks.frozen_a --words    # attention-words in its place, on one, two and four texts an update
+    python -m benchmarks.frozen_a --texts    # word-matching in its place, on one step on a batch of four texts
 
-Every text is a client of its own in a real federation; the server sees its update and nothing else.
+Every text is a client of its own in a real federation, and every four where an update is of four; the server sees its
+update and nothing else.
 """
 
 from __future__ import annotations
@@ -21,12 +23,12 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.attacks import seat
-from qlorabench.attacks.attention_span import AttentionSpan, AttentionSpanConfig
-from qlorabench.attacks.attention_words import AttentionWords, AttentionWordsConfig
 from qlorabench.engines.federations import ensure_trained
+from qlorabench.engines.measure import trained_scene
 from qlorabench.engines.pool import Pool
 from qlorabench.engines.run import default_workers
 from qlorabench.federation.bench import Bench, SystemSpec
+from qlorabench.plugins import registry
 from qlorabench.scoring.intervals import clopper_pearson
 from qlorabench.scoring.text import reconstruction_scores
 from qlorabench.seeding import Seed
@@ -46,13 +48,20 @@ class Setting:
     name: str
     rank: int = 8
     texts: int = 1
-    """Texts in an update."""
+    """Texts in an update: a step on each, in turn."""
+    batch: int = 1
+    """Texts of each of these steps."""
     rounds: int = 1
     """The last of which is read."""
     defenses: tuple[tuple[str, dict[str, Any]], ...] = ()
     clients: int = 50
-    words: bool = False
-    """Whether attention-words reads, not attention-span."""
+    attack: str = "attention-span"
+    """Which one reads; it looks at one update."""
+
+    @property
+    def rows(self) -> int:
+        """Texts of a client, who draws a quarter of them at most where a batch has more than one."""
+        return self.texts if self.batch == 1 else 4 * self.batch
 
     def task(self) -> TaskConfig:
         """Return the federation: as many clients as victims, each with the texts of one update."""
@@ -61,12 +70,12 @@ class Setting:
                 "backbone": {"name": "minilm-l6"},
                 "data": {"source": "rotten-tomatoes", "max_length": 24, "test_rows": 20, "holdout_rows": 20},
                 "clients": self.clients,
-                "rows_per_client": self.texts,
+                "rows_per_client": self.rows,
                 "lora": {"rank": self.rank, "alpha": 2 * self.rank},
                 "training": {
                     "rounds": self.rounds,
                     "local_steps": self.texts,
-                    "batch_size": 1,
+                    "batch_size": self.batch,
                     "optimizer": {"kind": "sgd", "lr": 0.1},
                 },
             }
@@ -83,7 +92,8 @@ CHART = [
     Setting("r = 8, 4-bit upload", defenses=(("quantized-upload", {"bits": 4}),), clients=16),
     Setting("r = 8, DP-SGD epsilon 8", defenses=(("dp-sgd", {"epsilon": 8}),), clients=16),
 ]
-WORDS = [Setting(f"r = 8, {n} texts an update", texts=n, clients=12, words=True) for n in (1, 2, 4)]
+WORDS = [Setting(f"r = 8, {n} texts an update", texts=n, clients=12, attack="attention-words") for n in (1, 2, 4)]
+TEXTS = [Setting("r = 8, a batch of four texts", batch=4, clients=6, attack="word-matching")]
 
 
 def victims(setting: Setting, backbone: Backbone) -> PreparedTask:
@@ -91,8 +101,8 @@ def victims(setting: Setting, backbone: Backbone) -> PreparedTask:
     task = setting.task()
     prepared = prepare(task, load_data(task, base=HERE), backbone.tokenizer, seed=Seed(0))
     fit = np.flatnonzero((prepared.encoded.lengths >= 10) & (prepared.encoded.lengths <= 20))
-    drawn = np.random.default_rng(0).permutation(fit)[: setting.clients * setting.texts]
-    return replace(prepared, client_rows=tuple(drawn.reshape(setting.clients, setting.texts)))
+    drawn = np.random.default_rng(0).permutation(fit)[: setting.clients * setting.rows]
+    return replace(prepared, client_rows=tuple(drawn.reshape(setting.clients, setting.rows)))
 
 
 def measure(setting: Setting, backbone: Backbone, out: Path) -> list[str]:
@@ -102,16 +112,18 @@ def measure(setting: Setting, backbone: Backbone, out: Path) -> list[str]:
     spec = SystemSpec(setting.name.replace(" ", "-").replace("=", ""), setting.task(), defenses, 0, HERE)
     with Pool(Bench, backbone, {0: task}, workers=default_workers()) as pool:
         ensure_trained(pool, spec, out)
-    view = _last_round(seat(Bench(backbone, {0: task}), spec, out, "server"))
+    bench = Bench(backbone, {0: task})
+    view, secrets = _last_round(seat(bench, spec, out, "server")), trained_scene(bench, spec, out).store.secrets
     start = time.perf_counter()
-    attack = AttentionWords(AttentionWordsConfig()) if setting.words else AttentionSpan(AttentionSpanConfig(updates=1))
+    cls = registry("attacks").load(setting.attack)
+    attack = cls(cls.Config(updates=1))
     claim = attack.run(view, np.random.default_rng(0))
     seconds = (time.perf_counter() - start) / setting.clients
     said = {texts.client: texts for texts in claim.clients}
     special = set(backbone.tokenizer.all_special_ids)
     rouge, exact, recall, true, claimed = [], [], [], 0, 0
     for client in range(setting.clients):
-        ids = task.client(client).ids
+        ids = [task.encoded.ids[row] for step in secrets.batches(client)[-1] for row in step]
         texts = [backbone.tokenizer.decode(row, skip_special_tokens=True) for row in ids]
         scores = reconstruction_scores(texts, said[client].texts)
         words = {int(t) for row in ids for t in row} - special
@@ -144,7 +156,7 @@ def main() -> None:
     columns = ("frozen A", "texts", "ROUGE-1", "exact", "token recall", "precision", "s / client")
     table = Table(*columns)
     with tempfile.TemporaryDirectory() as folder:
-        for setting in {"--chart": CHART, "--words": WORDS}.get(sys.argv[-1], HEADLINE):
+        for setting in {"--chart": CHART, "--words": WORDS, "--texts": TEXTS}.get(sys.argv[-1], HEADLINE):
             row = measure(setting, backbone, Path(folder))
             table.add_row(*row)
             print(*row, sep=" | ", flush=True)

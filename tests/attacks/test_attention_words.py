@@ -89,5 +89,6 @@ def test_the_true_powers_are_a_fixed_point_in_expectation():
     ("above", "share", "expected"), [(1.0, 0.01, [4, 7]), (3.0, 0.01, [7]), (1.0, 0.6, []), (1.0, 1e-6, [4, 7])]
 )
 def test_a_claim_beats_the_best_decoy_and_carries_a_share(above, share, expected):
-    tokens, powers, decoys = np.array([7, 4, 9]), np.array([0.5, 0.3, 0.1]), np.array([0.15, 0.01, 0.0])
+    tokens, powers = np.array([7, 4, 9]), np.array([[0.4, 0.1], [0.1, 0.2], [0.1, 0.0]])
+    decoys = np.array([[0.15, 0.0], [0.0, 0.01], [0.0, 0.0]])
     assert claimed_words(tokens, powers, decoys, above=above, share=share).tolist() == expected

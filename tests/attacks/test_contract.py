@@ -22,6 +22,7 @@ SMALL = {
     "attention-words": {"pool": 200, "words": 20},
     "gradient-matching": {"steps": 4, "probe": 1, "rounds": 1, "length": 6, "texts": 1},
     "subspace-descent": {"steps": 4, "rounds": 1},
+    "word-matching": {"words": 20, "pool": 200, "starts": 1, "steps": 2, "rounds": 1},
 }
 """Budgets for those that search: the contract does not depend on how long they do."""
 SYSTEMS = {"plain": (), "defended": (FROZEN, QUANTIZED, UPLOAD)}

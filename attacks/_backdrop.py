@@ -1,0 +1,150 @@
+"""One update against the backdrop of what any texts would leave: gradients of single texts, whitened.
+
+Gradients of two texts resemble each other, whatever they say: tokens that open and close them, directions in which the
+head pulls. Divided by the covariance that the gradients of random words have, only what the words say is left: the
+cosine of a text with the update grows steadily with the number of words that are right, from nearly nothing for words
+that no text of the update has. Without it the gradients that all texts share drown the rest.
+
+Shapes: N texts, S slots of a text, T tokens, d width, C classes, D elements of all tensors of the update.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ._gradients import _parts
+from ._matching import linear_owners, watched
+from ._relaxed import Body
+
+_TEXTS = 96
+"""Random texts that make the backdrop."""
+_RIDGE = 0.05
+"""Share of the mean eigenvalue of the backdrop that is added to all."""
+_CHUNK = 24
+
+
+@dataclass(frozen=True)
+class Filter:
+    """What one tensor of the update is multiplied by on either side, and divided by."""
+
+    left: Tensor
+    right: Tensor
+    size: float
+    """Norm of the whitened tensor of the update, so that all tensors count alike."""
+
+
+@dataclass(frozen=True)
+class Backdrop:
+    """The update and the gradients of texts, as they stand out."""
+
+    body: Body
+    layers: Mapping[nn.Linear, Mapping[str, str]]
+    filters: Mapping[str, Filter]
+    target: Tensor
+    """The update, (D,), of unit length."""
+
+    def features(self, slots: Tensor, lengths: Sequence[int]) -> Tensor:
+        """Return the whitened gradients of texts with word embeddings ``slots`` (N, S, d), (N, C - 1, D).
+
+        Of each text the first of ``lengths`` slots count. A text's loss pulls at its gradients by unknown amounts, one
+        for each class but the first: features are the gradients of the differences of logits.
+        """
+        found = text_gradients(self.body, self.layers, slots, lengths)
+        parts = [f.left @ found[name] @ f.right / f.size for name, f in self.filters.items()]
+        return torch.cat([part.flatten(2) for part in parts], dim=2)
+
+    def of_words(self, texts: Sequence[Sequence[int]]) -> Tensor:
+        """Return the features of ``texts`` of token ids, (N, C - 1, D), without a graph."""
+        return torch.cat([_plain(self, texts[i : i + _CHUNK]) for i in range(0, len(texts), _CHUNK)])
+
+
+def _plain(backdrop: Backdrop, texts: Sequence[Sequence[int]]) -> Tensor:
+    ids = torch.zeros(len(texts), max(map(len, texts)), dtype=torch.long)
+    for row, text in zip(ids, texts, strict=True):
+        row[: len(text)] = torch.tensor(text)
+    return backdrop.features(backdrop.body.embed(ids), [len(text) for text in texts]).detach()
+
+
+def make_backdrop(
+    body: Body, targets: Mapping[str, Tensor], *, lengths: Sequence[int], rng: np.random.Generator
+) -> Backdrop:
+    """Return the backdrop of random words in texts of ``lengths`` slots, for ``targets``: an update by tensor."""
+    layers = linear_owners(body.model, list(targets))
+    words = [rng.choice(body.allowed, int(rng.choice(list(lengths)))).tolist() for _ in range(_TEXTS)]
+    unit = {name: Filter(torch.eye(len(t)), torch.eye(t.shape[1]), 1.0) for name, t in targets.items()}
+    plain = Backdrop(body, layers, unit, torch.zeros(0))
+    flat = plain.of_words(words).flatten(0, 1)
+    sizes = [value.numel() for value in targets.values()]
+    filters, parts = {}, []
+    for (name, value), block in zip(targets.items(), torch.split(flat, sizes, dim=1), strict=True):
+        gradients = block.reshape(-1, *value.shape)
+        left = _inverse_root(torch.einsum("nor,npr->op", gradients, gradients))
+        right = _inverse_root(torch.einsum("nor,nos->rs", gradients, gradients))
+        whitened = left @ value @ right
+        size = float(whitened.norm())
+        filters[name] = Filter(left, right, size or 1.0)
+        parts.append(whitened.flatten() / (size or 1.0))
+    target = torch.cat(parts)
+    return Backdrop(body, layers, filters, target / target.norm())
+
+
+def _inverse_root(covariance: Tensor) -> Tensor:
+    values, vectors = torch.linalg.eigh(covariance.double())
+    damped = values.clamp(min=0) + _RIDGE * values.mean() + 1e-300
+    root: Tensor = ((vectors * damped.rsqrt()) @ vectors.T).float()
+    return root
+
+
+def text_gradients(
+    body: Body, layers: Mapping[nn.Linear, Mapping[str, str]], slots: Tensor, lengths: Sequence[int]
+) -> dict[str, Tensor]:
+    """Return by tensor the gradients of logit c less logit 0 of each text alone, (N, C - 1, *shape)."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    wants = slots.requires_grad
+    given = slots if wants else slots.detach().requires_grad_()
+    vectors, mask = _framed(body, given, lengths)
+    with torch.enable_grad(), watched(list(layers)) as seen, sdpa_kernel(SDPBackend.MATH):
+        hidden = body.model.encoder(inputs_embeds=vectors, attention_mask=mask).last_hidden_state
+        assert body.model.head is not None
+        logits = body.model.head((hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True))
+        outputs = [y for _, _, y in seen]
+        gaps = [(logits[:, c] - logits[:, 0]).sum() for c in range(1, logits.shape[1])]
+        slopes = [torch.autograd.grad(gap, outputs, create_graph=wants, retain_graph=True) for gap in gaps]
+    found: dict[str, list[Tensor]] = {}
+    for of_gap in slopes:
+        for (layer, x, _), slope in zip(seen, of_gap, strict=True):
+            for name, part in _parts(layers[layer], x if wants else x.detach(), slope):
+                found.setdefault(name, []).append(part)
+    return {name: torch.stack(parts, dim=1) for name, parts in found.items()}
+
+
+def _framed(body: Body, slots: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Return vectors (N, T, d) with opening and closing tokens where the texts end, and their mask (N, T)."""
+    opened = body.opened
+    inside = torch.arange(slots.shape[1]) < torch.tensor(lengths)[:, None]
+    if not opened:
+        return slots, inside.long()
+    assert body.ends is not None
+    count, width = len(slots), slots.shape[2]
+    opening, closing = (body.words[token].expand(count, 1, width) for token in body.ends)
+    padded = torch.where(inside[..., None], slots, torch.zeros(()))
+    vectors = torch.cat([opening, padded, torch.zeros(count, 1, width)], dim=1)
+    last = (torch.arange(vectors.shape[1]) == 1 + torch.tensor(lengths)[:, None])[..., None]
+    mask = torch.arange(vectors.shape[1]) < 2 + torch.tensor(lengths)[:, None]
+    return torch.where(last, closing, vectors), mask.long()
+
+
+def explained(features: Tensor, target: Tensor) -> Tensor:
+    """Return the share of ``target`` (D,) that each set of ``features`` (..., m, D) spans, (...)."""
+    heard = features @ target
+    products = features @ features.transpose(-1, -2)
+    load = 1e-4 * products.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None] + 1e-30
+    solved = torch.linalg.solve(products + load * torch.eye(products.shape[-1]), heard[..., None])[..., 0]
+    share: Tensor = (solved * heard).sum(-1) / target.square().sum()
+    return share

@@ -1,0 +1,137 @@
+"""Texts that are matched against a whitened update, and its parts against gradients taken text by text."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from qlorabench.attacks._backdrop import explained, make_backdrop, text_gradients
+from qlorabench.attacks._dictionary import read_dictionary
+from qlorabench.attacks._gradients import example_gradients
+from qlorabench.attacks._matching import linear_owners
+from qlorabench.attacks._mixtures import Exchange, Likely, descend_mixtures
+from qlorabench.attacks._relaxed import make_body
+from qlorabench.attacks.word_matching import WordMatching, WordMatchingConfig, likely_lengths
+from qlorabench.defenses.frozen_a import FrozenA, FrozenAConfig
+from qlorabench.threats.capabilities import Capability
+
+from .test_span import federate, replaced, texts_of
+
+MODULE = "encoder.layer.0.attention.self.query"
+TEXTS = [[100, 200, 300, 201], [17, 330, 450]]
+
+
+@pytest.fixture(scope="module")
+def frozen():
+    """The update of one step on a batch of two of eight texts, behind frozen A."""
+    schedule = {"rounds": 1, "local_steps": 1, "batch_size": 2}
+    view = federate(texts_of(*TEXTS * 4), defenses=[FrozenA(FrozenAConfig())], **schedule)
+    view.lab.mount({**view.lab.start, **view.broadcasts[0].state})
+    both = example_gradients(view.lab.model, texts_of(*TEXTS), np.arange(2), view.updates[0].state.keys())
+    return replaced(view, lambda name, _: -0.5 * both[name].mean(0))
+
+
+@pytest.fixture
+def body(frozen):
+    frozen.lab.mount({**frozen.lab.start, **frozen.broadcasts[0].state})
+    dictionary = read_dictionary(frozen.lab.model.encoder.get_base_model(), positions=8)
+    return make_body(frozen.lab, dictionary, first_module=MODULE)
+
+
+@pytest.fixture
+def backdrop(frozen, body):
+    targets = {name: value for name, value in frozen.updates[0].state.items() if name.endswith(".B")}
+    return make_backdrop(body, targets, lengths=[3, 4], rng=np.random.default_rng(0))
+
+
+def attack(view, **config):
+    config = {"words": 30, "pool": 400, "starts": 1, "steps": 5, "rounds": 2, **config}
+    return WordMatching(WordMatchingConfig(**config)).run(view, np.random.default_rng(0)).clients
+
+
+def test_gradients_of_texts_of_several_lengths_are_those_of_each_alone(body):
+    data, name = texts_of(*TEXTS), f"{MODULE}.B"
+    layers = linear_owners(body.model, [name])
+    ids = torch.tensor([TEXTS[0], [*TEXTS[1], 0]])
+    found = text_gradients(body, layers, body.embed(ids), [4, 3])[name]
+    weight = body.model.encoder.get_base_model().encoder.layer[0].attention.self.query.lora_B["default"].weight
+    weight.requires_grad_(True)
+    for row, gradient in zip(data.ids, found, strict=True):
+        logits = body.model(torch.tensor(row)[None], torch.ones(1, len(row)))[0]
+        (alone,) = torch.autograd.grad(logits[1] - logits[0], weight)
+        torch.testing.assert_close(gradient[0], alone, rtol=1e-3, atol=1e-6)
+    weight.requires_grad_(False)
+
+
+def test_the_true_texts_explain_an_update_and_others_hardly_any_of_it(backdrop):
+    rng = np.random.default_rng(1)
+    assert Exchange(backdrop, [list(text) for text in TEXTS], 6).share > 0.99
+    others = [Exchange(backdrop, rng.integers(4, 600, size=(2, 4)).tolist(), 6).share for _ in range(5)]
+    assert max(others) < 0.3
+
+
+def test_the_more_words_are_right_the_more_is_explained(backdrop):
+    shares = [
+        Exchange(backdrop, [[100, 200, 300, 201][:right] + [500] * (4 - right), [17, 330, 450]], 6).share
+        for right in range(5)
+    ]
+    assert shares == sorted(shares)
+
+
+def test_an_exchange_of_words_puts_a_wrong_one_right(backdrop):
+    search = Exchange(backdrop, [[100, 200, 55, 201], [17, 330, 450]], 6)
+    search.run([torch.from_numpy(backdrop.body.allowed)] * 4, tries=40)
+    assert search.texts == TEXTS
+
+
+def test_mixtures_of_few_words_end_at_the_texts(backdrop):
+    tokens = np.array(sorted({*TEXTS[0], *TEXTS[1], 55, 66, 77}))
+    likely = Likely(tokens, np.ones((len(tokens), 4)))
+    rng = np.random.default_rng(0)
+    ends = descend_mixtures(backdrop, likely, [[4, 3]] * 4, steps=60, rate=0.2, rng=rng)
+    best = max((Exchange(backdrop, texts, 6) for texts in ends), key=lambda search: search.share)
+    true = {word for text in TEXTS for word in text}
+    assert len(true & {word for text in best.texts for word in text}) >= 5
+    assert [len(text) for text in best.texts] == [4, 3]
+
+
+def test_what_is_explained_is_the_squared_cosine_with_the_span():
+    rng = np.random.default_rng(0)
+    features, target = torch.from_numpy(rng.normal(size=(3, 2, 50))), torch.from_numpy(rng.normal(size=50))
+    for one, share in zip(features, explained(features, target), strict=True):
+        basis = torch.linalg.qr(one.T)[0]
+        naive = float((basis.T @ target).square().sum() / target.square().sum())
+        assert float(share) == pytest.approx(naive, rel=1e-3)
+
+
+def test_lengths_follow_from_where_texts_end():
+    ends = np.zeros(11)
+    ends[[4, 9]] = 1.0, 3.0  # closing tokens at positions 5 and 10, one text and three
+    rng = np.random.default_rng(0)
+    assert likely_lengths(ends, texts=4, rng=rng) == [4, 9, 9, 9]
+    assert likely_lengths(np.zeros(11), texts=2, rng=rng) == [10, 10]
+
+
+def test_the_attack_gives_as_many_texts_as_were_drawn_and_the_same_ones_twice(frozen):
+    (said,) = attack(frozen)
+    assert len(said.texts) == 2
+    assert "distance" in said.note
+    assert attack(frozen) == attack(frozen)
+
+
+def test_noise_and_silence_give_no_claim(frozen):
+    loud = [replace(u, noise={n: torch.ones_like(v) for n, v in u.state.items()}) for u in frozen.updates]
+    (said,) = attack(replace(frozen, _facets={**frozen._facets, Capability.OTHERS_UPDATES: tuple(loud)}))
+    assert (said.tokens, said.texts, said.note) == (frozenset(), (), "no word stands out")
+    (said,) = attack(replaced(frozen, lambda _, x: torch.zeros_like(x)))
+    assert said.note == "no factor B moved"
+
+
+def test_it_is_blind_to_language_models_and_adaptive_optimizers(frozen):
+    blind = WordMatching(WordMatchingConfig()).blind
+    assert blind(frozen.facts) is None
+    assert "language model" in blind(replace(frozen.facts, objective="language-modeling"))
+    optimizer = frozen.facts.training.optimizer.model_copy(update={"kind": "adamw"})
+    training = frozen.facts.training.model_copy(update={"optimizer": optimizer})
+    assert "AdamW" in blind(replace(frozen.facts, training=training))
