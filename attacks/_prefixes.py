@@ -56,13 +56,18 @@ class Growth:
         return tuple(done)
 
     def _openings(self, words: list[int]) -> list[Sentence]:
-        """Return the first words that fit best; wrong ones among them do not grow."""
+        """Return the first words that fit about as well as the best one.
+
+        Behind a wrong one, words fit badly and a wrong prefix is no worse: two of them could pass for a text.
+        """
         if not words:
             return []
         if not self.start:
             return [(word,) for word in words]
-        order = np.argsort(self.score(self.start, words), kind="stable")[: self.beam]
-        return [(*self.start, words[i]) for i in order.tolist()]
+        scores = self.score(self.start, words)
+        near = max(_APART * float(scores.min()), _FLOOR)
+        order = np.argsort(scores, kind="stable")[: self.beam]
+        return [(*self.start, words[i]) for i in order.tolist() if scores[i] <= near]
 
     def _extensions(self, prefix: Sentence, words: list[int], foreign: Ints) -> list[tuple[int, float]]:
         """Return the tokens that fit behind ``prefix`` much better than any does behind a wrong one."""

@@ -106,6 +106,14 @@ def test_a_first_word_of_another_text_is_no_wrong_prefix():
     assert all(set(growth(seed=seed).sentences([5, 6, 7, 8, 9])) == set(TEXTS) for seed in range(30))
 
 
+def test_a_word_that_opens_no_text_is_not_followed():
+    def score(prefix, words):
+        close = (0.002 if prefix == (1, 9) and word == 8 else 0.1 for word in words)
+        return np.minimum(fit(prefix, words), np.array(list(close)))
+
+    assert set(growth(score).sentences([5, 6, 7, 8, 9])) == set(TEXTS)
+
+
 def test_noise_grows_no_text():
     rng = np.random.default_rng(2)
     assert growth(lambda _, words: 0.5 + 0.2 * rng.random(len(words))).sentences(range(2, 30)) == ()
