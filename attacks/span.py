@@ -71,7 +71,8 @@ class Span(Attack[SpanConfig]):
       give joint evidence, and the direction that softmax hides in the keys is put back.
     - dB of an update of fewer tokens than the rank is read alone, with trained A too and from the first round on;
       what several sentences leave open is settled by the second layer, whose inputs depend on the whole text: a
-      search by their distance from that layer's space for encoders, prefixes that grow for causal models.
+      search by their distance from that layer's space for encoders, prefixes that grow for causal models. Words that
+      share positions span each other's pairs; those that carry power are looked at first.
     - texts of small batches come and go over the rounds, and so do their words, which tells the texts apart; the
       second layer's rows of rounds with known partners put each in order.
     - a claim must be much closer than the closest of as many decoys, shuffled words that no one wrote.

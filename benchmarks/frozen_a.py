@@ -93,7 +93,7 @@ CHART = [
     Setting("r = 8, DP-SGD epsilon 8", defenses=(("dp-sgd", {"epsilon": 8}),), clients=16),
 ]
 WORDS = [Setting(f"r = 8, {n} texts an update", texts=n, clients=12, attack="attention-words") for n in (1, 2, 4)]
-TEXTS = [Setting("r = 8, a batch of four texts", batch=4, clients=6, attack="word-matching")]
+TEXTS = [Setting("r = 8, a batch of four texts", batch=4, clients=12, attack="word-matching")]
 
 
 def victims(setting: Setting, backbone: Backbone) -> PreparedTask:

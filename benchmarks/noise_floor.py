@@ -62,7 +62,12 @@ SECRETS = {
     "canaries": {"count": 12, "repetitions": 4, "digits": 3},
 }
 SEATS = ("server", "client", "end-user")
-SLOW = {"gradient-matching": {"steps": 60}, "subspace-descent": {"steps": 60}, "attention-span": {}}
+SLOW = {
+    "gradient-matching": {"steps": 60},
+    "subspace-descent": {"steps": 60},
+    "word-matching": {"steps": 30, "starts": 1, "rounds": 4},
+    "attention-span": {},
+}
 """Attacks that search, with the budget that they get here; they are tried `FEW` times."""
 MANY, FEW = 40, 10
 GENERATIVE = ("extraction", "differential-score")
