@@ -121,11 +121,12 @@ def measure(setting: Setting, backbone: Backbone, out: Path) -> list[str]:
     seconds = (time.perf_counter() - start) / setting.clients
     said = {texts.client: texts for texts in claim.clients}
     special = set(backbone.tokenizer.all_special_ids)
-    rouge, exact, recall, true, claimed = [], [], [], 0, 0
-    for client in range(setting.clients):
-        ids = [task.encoded.ids[row] for step in secrets.batches(client)[-1] for row in step]
-        texts = [backbone.tokenizer.decode(row, skip_special_tokens=True) for row in ids]
+    drawn = [[task.encoded.ids[row] for step in secrets.batches(c)[-1] for row in step] for c in range(setting.clients)]
+    every = [[backbone.tokenizer.decode(row, skip_special_tokens=True) for row in ids] for ids in drawn]
+    rouge, others, exact, recall, true, claimed = [], [], [], [], 0, 0
+    for client, (ids, texts) in enumerate(zip(drawn, every, strict=True)):
         scores = reconstruction_scores(texts, said[client].texts)
+        others += reconstruction_scores(every[client - 1], said[client].texts).rouge1.tolist()
         words = {int(t) for row in ids for t in row} - special
         rouge += scores.rouge1.tolist()
         exact += scores.exact.tolist()
@@ -136,6 +137,7 @@ def measure(setting: Setting, backbone: Backbone, out: Path) -> list[str]:
         setting.name,
         str(len(exact)),
         f"{100 * np.mean(rouge):.1f}",
+        f"{100 * np.mean(others):.1f}",
         f"{share.value:.2f} [{share.low:.2f}, {share.high:.2f}]",
         f"{np.mean(recall):.3f}",
         f"{true / claimed:.3f}" if claimed else "-",
@@ -153,14 +155,23 @@ def main() -> None:
     """Print the table."""
     backbone = load_backbone(HEADLINE[0].task().backbone, base=HERE)
     backbone.model.share_memory()
-    columns = ("frozen A", "texts", "ROUGE-1", "exact", "token recall", "precision", "s / client")
+    columns = (
+        "frozen A",
+        "texts",
+        "ROUGE-1",
+        "of another client's",
+        "exact",
+        "token recall",
+        "precision",
+        "s / client",
+    )
     table = Table(*columns)
     with tempfile.TemporaryDirectory() as folder:
         for setting in {"--chart": CHART, "--words": WORDS, "--texts": TEXTS}.get(sys.argv[-1], HEADLINE):
             row = measure(setting, backbone, Path(folder))
             table.add_row(*row)
             print(*row, sep=" | ", flush=True)
-    Console(width=110).print(table)
+    Console(width=120).print(table)
 
 
 if __name__ == "__main__":
