@@ -104,7 +104,8 @@ class WordMatching(Attack[WordMatchingConfig]):
             *kinds, sides, opening=first, pool=self.config.pool, words=self.config.words
         )
         law = AttentionWordsConfig()
-        if not len(claimed_words(tokens, powers, decoys, above=law.above, share=law.share)):
+        claimed = claimed_words(tokens, powers, decoys, above=law.above, share=law.share)
+        if not np.isin(claimed, body.allowed).any():  # a closing token alone says nothing
             return None
         ends = np.zeros(powers.shape[1]) if body.ends is None else powers[tokens == body.ends[1]].sum(0)
         texts = self._texts(reader.view.facts, client)
