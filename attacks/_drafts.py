@@ -8,12 +8,16 @@ from typing import Protocol
 
 from torch import Tensor
 
+from qlorabench.federation.facts import PublicFacts
 from qlorabench.threats.claims import ClientTexts, ReconstructionClaim
 from qlorabench.threats.view import View
 
 from ._dictionary import read_dictionary
 from ._observed import Shown, client_shows, first_modules
 from ._relaxed import Body, make_body
+
+_MOST = 4
+"""Texts of one update that are looked for."""
 
 
 class Drafts(Protocol):
@@ -70,6 +74,12 @@ class Reader:
             texts=tuple(str(self.view.lab.tokenizer.decode(row, skip_special_tokens=True)).strip() for row in rows),
             note=f"best drafts, untested: {found}" if drafts else silent,
         )
+
+
+def drawn_texts(facts: PublicFacts, client: int) -> int:
+    """Return how many texts an update of ``client`` is made of, as far as they are looked for: four at most."""
+    drawn = facts.schedule.batch(client) * facts.training.local_steps
+    return min(_MOST, drawn, facts.client_rows[client])
 
 
 def read_clients(view: View, read: Callable[[Reader, int], ClientTexts]) -> ReconstructionClaim:

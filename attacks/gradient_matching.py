@@ -15,15 +15,13 @@ from qlorabench.threats.capabilities import Capability
 from qlorabench.threats.claims import ClientTexts, Goal, ReconstructionClaim
 from qlorabench.threats.view import View
 
-from ._drafts import Reader, read_clients
+from ._drafts import Reader, drawn_texts, read_clients
 from ._matching import Matching, Target
 from ._observed import Shown, evenly
 from ._relaxed import Body, descend, draw
 from ._rewriting import Draft, rewrite
 from ._targets import likely_labels, observed_targets
 
-_MOST = 4
-"""Texts of one update, where the config does not say."""
 _LENGTHS = (0.35, 0.5, 0.7)
 """Shares of the longest text that are tried where the length is not known."""
 
@@ -102,7 +100,7 @@ class GradientMatching(Attack[GradientMatchingConfig]):
     ) -> Draft:
         body = reader.mounted(update.round)
         facts = reader.view.facts
-        labellings = likely_labels(reader.view, client, update, texts=self._texts(facts, client))
+        labellings = likely_labels(reader.view, client, update, texts=self.config.texts or drawn_texts(facts, client))
         signs = facts.training.optimizer.kind == "adamw"
         objective = Matching(body, targets, labellings, signs)
         starts = [self._probed(body, objective, length, rng) for length in self._lengths(facts)]
@@ -132,10 +130,6 @@ class GradientMatching(Attack[GradientMatchingConfig]):
 
     def _descend(self, body: Body, objective: Matching, slots: Tensor, steps: int) -> Tensor:
         return descend(body, objective, slots, steps=steps, rate=self.config.rate, penalty=self.config.penalty)
-
-    def _texts(self, facts: PublicFacts, client: int) -> int:
-        drawn = facts.schedule.batch(client) * facts.training.local_steps
-        return self.config.texts or min(_MOST, drawn, facts.client_rows[client])
 
 
 @dataclass(frozen=True)

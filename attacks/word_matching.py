@@ -17,21 +17,18 @@ from qlorabench.threats.view import View
 
 from ._backdrop import Backdrop, make_backdrop
 from ._dictionary import Dictionary, Floats, read_dictionary
-from ._drafts import Drafted, Reader, read_clients
+from ._drafts import Drafted, Reader, drawn_texts, read_clients
 from ._heads import heads_hidden, read_sides
 from ._mixtures import Exchange, Likely, descend_mixtures
 from ._observed import Shown, evenly, first_modules
 from ._powers import claimed_words, word_powers
 from .attention_words import AttentionWordsConfig
 
-_MOST = 4
-"""Texts of one update, where the config does not say."""
-
 
 class WordMatchingConfig(AttackConfig):
     """How long to search; the defaults take some two minutes of a core for four texts of MiniLM."""
 
-    updates: int = Field(default=1, ge=1, le=1000, description="updates of a client that are read, the first one on")
+    updates: int = Field(default=1, ge=1, le=1000, description="updates of a client that are read, evenly spread")
     texts: int | None = Field(
         default=None, ge=1, le=64, description="texts of an update; those of its local steps, at most 4, if absent"
     )
@@ -54,7 +51,7 @@ class WordMatching(Attack[WordMatchingConfig]):
     of random words, without which what all texts share hides what they say.
 
     An update is taken for one step from the broadcast; with several local steps that is a first-order approximation.
-    It claims its best texts where attention-words would claim a word, and says what share of the update they explain.
+    It claims its best texts where a word stands out by attention-words' rule, and says how much they leave unexplained.
     Texts start as long as their closing tokens are likely where, and get longer or shorter in the exchange. Only
     classifiers, and no language prior.
     """
@@ -108,7 +105,7 @@ class WordMatching(Attack[WordMatchingConfig]):
         if not np.isin(claimed, body.allowed).any():  # a closing token alone says nothing
             return None
         ends = np.zeros(powers.shape[1]) if body.ends is None else powers[tokens == body.ends[1]].sum(0)
-        texts = self._texts(reader.view.facts, client)
+        texts = self.config.texts or drawn_texts(reader.view.facts, client)
         lengths = [likely_lengths(ends, texts=texts, rng=rng) for _ in range(self.config.starts)]
         longest = len(ends) - 1
         backdrop = make_backdrop(body, _targets(update), lengths=[n for each in lengths for n in each], rng=rng)
@@ -124,10 +121,6 @@ class WordMatching(Attack[WordMatchingConfig]):
         near, every = torch.from_numpy(likely.tokens), torch.from_numpy(backdrop.body.allowed)
         best.run([near] * (config.rounds - config.rounds // 2) + [every] * (config.rounds // 2), tries=config.tries)
         return Drafted(best.texts, 1 - best.share)
-
-    def _texts(self, facts: PublicFacts, client: int) -> int:
-        drawn = facts.schedule.batch(client) * facts.training.local_steps
-        return self.config.texts or min(_MOST, drawn, facts.client_rows[client])
 
 
 def likely_lengths(ends: Floats, *, texts: int, rng: np.random.Generator) -> list[int]:
