@@ -115,6 +115,8 @@ class Exchange:
         left = self.backdrop.target - basis @ (basis.T @ self.backdrop.target)
         before = float(explained(_outside(self.features[k], basis), left))
         moves = self._moves(text, basis, left, allowed)[:tries]
+        if not moves:
+            return False
         singles = [_put(text, [move]) for move in moves]
         gains = self._gains(singles, basis, left) - before
         helpful: dict[int, tuple[int, int]] = {}
@@ -139,11 +141,14 @@ class Exchange:
             fitting.setdefault(slot, token)
         shorter = [[*text[:i], *text[i + 1 :]] for i in range(len(text)) if len(text) > 1]
         longer = [[*text[:i], token, *text[i:]] for i, token in fitting.items() if len(text) < self.longest]
-        gains = self._gains([*shorter, *longer], basis, left) - before
+        others = [*shorter, *longer]
+        if not others:
+            return False
+        gains = self._gains(others, basis, left) - before
         best = int(gains.argmax())
         if float(gains[best]) <= _LEAST:
             return False
-        self.texts[k] = [*shorter, *longer][best]
+        self.texts[k] = others[best]
         self.features[k] = self.backdrop.of_words([self.texts[k]])[0]
         return True
 

@@ -85,6 +85,12 @@ def test_an_exchange_of_words_puts_a_wrong_one_right(backdrop):
     assert search.texts == TEXTS
 
 
+def test_where_no_word_is_left_to_exchange_texts_stay(backdrop):
+    search = Exchange(backdrop, [[100]], 1)
+    search.run([torch.tensor([100])] * 2, tries=5)
+    assert search.texts == [[100]]
+
+
 def test_mixtures_of_few_words_end_at_the_texts(backdrop):
     tokens = np.array(sorted({*TEXTS[0], *TEXTS[1], 55, 66, 77}))
     likely = Likely(tokens, np.ones((len(tokens), 4)))
