@@ -37,7 +37,7 @@ from qlorabench.tasks.backbones import Backbone, load_backbone
 from qlorabench.tasks.task import PreparedTask, load_data, prepare
 from qlorabench.threats.capabilities import Capability
 from qlorabench.threats.models import ThreatSpec
-from qlorabench.threats.observe import draw_challenge, observe
+from qlorabench.threats.observe import draw_challenge
 from qlorabench.threats.prompts import draw_prompts
 from qlorabench.threats.view import View
 
@@ -66,17 +66,8 @@ def seat(bench: Bench, spec: SystemSpec, out: Path, threat: str) -> View:
     """Return what one seat observes of a trained federation."""
     scene = trained_scene(bench, spec, out)
     model = ThreatSpec(threat).resolve()
-    return observe(
-        model,
-        scene.store.transcript,
-        scene.store.secrets,
-        protocol=scene.protocol,
-        task=scene.task,
-        lab=scene.lab,
-        challenge=draw_challenge(scene.task, insiders=model.colluders, most=10, seed=Seed(0)),
-        game=draw_prompts((), insiders=0, seed=Seed(0)),
-        weights=[1.0] * scene.protocol.facts.clients,
-    )
+    challenge = draw_challenge(scene.task, insiders=model.colluders, most=10, seed=Seed(0))
+    return scene.seen_by(model, challenge, draw_prompts((), insiders=0, seed=Seed(0)))
 
 
 def span_words(view: View, task: PreparedTask, *, setting: str) -> list[tuple[str, int, int, int]]:

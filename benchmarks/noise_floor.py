@@ -25,7 +25,7 @@ from rich.table import Table
 from scipy.stats import binom
 
 from qlorabench.engines.federations import ensure_trained
-from qlorabench.engines.measure import Scene, _judge, trained_scene
+from qlorabench.engines.measure import Scene, judge, trained_scene
 from qlorabench.engines.pool import Pool
 from qlorabench.federation import wire
 from qlorabench.federation.bench import Bench, SystemSpec
@@ -40,7 +40,7 @@ from qlorabench.threats.attack import misfit
 from qlorabench.threats.capabilities import Capability
 from qlorabench.threats.claims import Goal
 from qlorabench.threats.models import ThreatModel, ThreatSpec
-from qlorabench.threats.observe import draw_challenge, observe
+from qlorabench.threats.observe import draw_challenge
 from qlorabench.threats.prompts import draw_prompts
 from qlorabench.threats.view import Broadcast, Update, View
 
@@ -116,21 +116,11 @@ def leaks(name: str, seat: ThreatModel, scene: Scene, number: int, *, noise: boo
     seed = Seed(number, ("noise",))
     challenge = draw_challenge(scene.task, insiders=1, most=32, seed=seed.child("challenge"))
     game = draw_prompts(scene.task.canaries, insiders=1, seed=seed.child("prompts"))
-    view = observe(
-        seat,
-        scene.store.transcript,
-        scene.store.secrets,
-        protocol=scene.protocol,
-        task=scene.task,
-        lab=scene.lab,
-        challenge=challenge,
-        game=game,
-        weights=[1.0] * scene.protocol.facts.clients,
-    )
+    view = scene.seen_by(seat, challenge, game)
     cls: Any = registry("attacks").load(name)
     attack = cls(cls.Config(**SLOW.get(name, {})))
     claim = attack.run(noisy(view, scene, number) if noise else view, seed.child("run").numpy())
-    rows: list[Score] = _judge(scene, claim, challenge, game, seed.child("judge"), seat.colluders, {})
+    rows: list[Score] = judge(scene, claim, challenge, game, seed.child("judge"), seat.colluders, {})
     return any(row.headline and (row.leakage_low or 0.0) > 0 for row in rows)
 
 

@@ -30,6 +30,7 @@ from qlorabench.threats.lab import Lab
 from qlorabench.threats.models import ThreatModel
 from qlorabench.threats.observe import Challenge, draw_challenge, observe
 from qlorabench.threats.prompts import ExtractionGame, draw_prompts
+from qlorabench.threats.view import View
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,29 @@ class Scene:
     def generative(self) -> bool:
         """Whether the model predicts tokens, so that utility is perplexity."""
         return self.lab.model.objective == "language-modeling"
+
+    def seen_by(
+        self,
+        threat: ThreatModel,
+        challenge: Challenge,
+        game: ExtractionGame,
+        *,
+        by_examples: bool = False,
+        crafted: CraftedRun | None = None,
+    ) -> View:
+        """Return what the seat of ``threat`` observes; ``by_examples`` is whether clients weigh as their rows do."""
+        return observe(
+            threat,
+            self.store.transcript,
+            self.store.secrets,
+            protocol=self.protocol,
+            task=self.task,
+            lab=self.lab,
+            challenge=challenge,
+            game=game,
+            weights=[float(n) if by_examples else 1.0 for n in self.protocol.facts.client_rows],
+            crafted=crafted,
+        )
 
     @property
     def test(self) -> Encoded:
@@ -182,27 +206,16 @@ def measure_leakage(bench: Bench, spec: SystemSpec, out: Path, attack: AttackSpe
     crafted = CraftedRun(
         scene.lab.model, scene.protocol, scene.task, dict(scene.lab.start), spec.random.child("crafted")
     )
-    view = observe(
-        attack.threat,
-        scene.store.transcript,
-        scene.store.secrets,
-        protocol=scene.protocol,
-        task=scene.task,
-        lab=scene.lab,
-        challenge=challenge,
-        game=game,
-        weights=[float(n) if by_examples else 1.0 for n in scene.protocol.facts.client_rows],
-        crafted=crafted,
-    )
+    view = scene.seen_by(attack.threat, challenge, game, by_examples=by_examples, crafted=crafted)
     cls: Any = registry("attacks", base=spec.base).load(attack.name)
     lab = scene.lab
     with lab.queries.counting(lab.model):
         claim: Claim = cls(cls.Config.model_validate(attack.config)).run(view, seed.child("run").numpy())
     asked = Score("queries", float(lab.queries.rows + crafted.requests), note="rows through the model, broadcasts sent")
-    return [*_judge(scene, claim, challenge, game, seed.child("judge"), attack.threat.colluders, crafted.drawn), asked]
+    return [*judge(scene, claim, challenge, game, seed.child("judge"), attack.threat.colluders, crafted.drawn), asked]
 
 
-def _judge(
+def judge(
     scene: Scene,
     claim: Claim,
     challenge: Challenge,

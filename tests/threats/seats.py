@@ -20,6 +20,6 @@ def view_of(spec, out, threat, *, bench=None):
     attack = AttackSpec(
         threat=threat, name=SPY, label="spy", config={}, candidates=CANDIDATES, insiders=threat.colluders
     )
-    with mock.patch.object(measure, "_judge", return_value=[]):
+    with mock.patch.object(measure, "judge", return_value=[]):
         measure_leakage(bench or toy_bench(), spec, out, attack)
     return registry("attacks").load(SPY).view
