@@ -17,15 +17,30 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ._gradients import _parts
-from ._matching import linear_owners, watched
+from ._gradients import _parts, linear_owners, watched
 from ._relaxed import Body
 
 _TEXTS = 96
 """Random texts that make the backdrop."""
 _RIDGE = 0.05
 """Share of the mean eigenvalue of the backdrop that is added to all."""
+_DROWNED = 1e3
 _CHUNK = 24
+
+
+@dataclass(frozen=True)
+class Target:
+    """One tensor of the update."""
+
+    value: Tensor
+    noise: float
+    """Variance of the known noise in its elements."""
+
+    @property
+    def drowned(self) -> float:
+        """Power of the known noise over what is left of the tensor's without it, a thousand at most."""
+        total, noise = float(self.value.square().sum()), self.noise * self.value.numel()
+        return min(_DROWNED, noise / max(total - noise, 1e-300))
 
 
 @dataclass(frozen=True)
@@ -70,32 +85,47 @@ def _plain(backdrop: Backdrop, texts: Sequence[Sequence[int]]) -> Tensor:
     return backdrop.features(backdrop.body.embed(ids), [len(text) for text in texts]).detach()
 
 
+@dataclass(frozen=True)
+class Spanned:
+    """The objective of a descent on free embeddings: the share of the update that no text's gradients span."""
+
+    backdrop: Backdrop
+    lengths: Sequence[Sequence[int]]
+    """Slots that count, (C, N)."""
+
+    def distance(self, slots: Tensor, *, progress: float) -> Tensor:
+        """Return (C,) for word embeddings ``slots`` (C, N, S, d), whatever ``progress``."""
+        features = self.backdrop.features(slots.flatten(0, 1), [n for each in self.lengths for n in each])
+        return 1 - explained(features.reshape(len(slots), -1, features.shape[-1]), self.backdrop.target)
+
+
 def make_backdrop(
-    body: Body, targets: Mapping[str, Tensor], *, lengths: Sequence[int], rng: np.random.Generator
+    body: Body, targets: Mapping[str, Target], *, lengths: Sequence[int], rng: np.random.Generator
 ) -> Backdrop:
     """Return the backdrop of random words in texts of ``lengths`` slots, for ``targets``: an update by tensor."""
     layers = linear_owners(body.model, list(targets))
     words = [rng.choice(body.allowed, int(rng.choice(list(lengths)))).tolist() for _ in range(_TEXTS)]
-    unit = {name: Filter(torch.eye(len(t)), torch.eye(t.shape[1]), 1.0) for name, t in targets.items()}
+    unit = {n: Filter(torch.eye(len(t.value)), torch.eye(t.value.shape[1]), 1.0) for n, t in targets.items()}
     plain = Backdrop(body, layers, unit, torch.zeros(0))
     flat = plain.of_words(words).flatten(0, 1)
-    sizes = [value.numel() for value in targets.values()]
+    sizes = [target.value.numel() for target in targets.values()]
     filters, parts = {}, []
-    for (name, value), block in zip(targets.items(), torch.split(flat, sizes, dim=1), strict=True):
+    for (name, target), block in zip(targets.items(), torch.split(flat, sizes, dim=1), strict=True):
+        value, ridge = target.value, _RIDGE + target.drowned
         gradients = block.reshape(-1, *value.shape)
-        left = _inverse_root(torch.einsum("nor,npr->op", gradients, gradients))
-        right = _inverse_root(torch.einsum("nor,nos->rs", gradients, gradients))
+        left = _inverse_root(torch.einsum("nor,npr->op", gradients, gradients), ridge)
+        right = _inverse_root(torch.einsum("nor,nos->rs", gradients, gradients), ridge)
         whitened = left @ value @ right
         size = float(whitened.norm())
         filters[name] = Filter(left, right, size or 1.0)
         parts.append(whitened.flatten() / (size or 1.0))
-    target = torch.cat(parts)
-    return Backdrop(body, layers, filters, target / target.norm())
+    whole = torch.cat(parts)
+    return Backdrop(body, layers, filters, whole / whole.norm())
 
 
-def _inverse_root(covariance: Tensor) -> Tensor:
+def _inverse_root(covariance: Tensor, ridge: float) -> Tensor:
     values, vectors = torch.linalg.eigh(covariance.double())
-    damped = values.clamp(min=0) + _RIDGE * values.mean() + 1e-300
+    damped = values.clamp(min=0) + ridge * values.mean() + 1e-300
     root: Tensor = ((vectors * damped.rsqrt()) @ vectors.T).float()
     return root
 

@@ -63,6 +63,10 @@ class Reader:
         self.view.lab.mount(self.state(round))
         return self.body
 
+    def passed(self, client: int) -> ClientTexts:
+        """Return the claim for a client whose updates are of too many texts."""
+        return self.texts(client, [], silent=f"an update of more than {_MOST} texts: not searched")
+
     def texts(self, client: int, drafts: Sequence[Drafts], *, silent: str) -> ClientTexts:
         """Return the claim for ``client``; ``silent`` is why there is none where there is no draft."""
         rows = [row for draft in drafts for row in draft.rows]
@@ -76,10 +80,13 @@ class Reader:
         )
 
 
-def drawn_texts(facts: PublicFacts, client: int) -> int:
-    """Return how many texts an update of ``client`` is made of, as far as they are looked for: four at most."""
-    drawn = facts.schedule.batch(client) * facts.training.local_steps
-    return min(_MOST, drawn, facts.client_rows[client])
+def few_texts(facts: PublicFacts, client: int, *, asked: int | None) -> int | None:
+    """Return how many texts an update of ``client`` is searched for: as asked, else as many as it is made of.
+
+    None where these are more than four, of which no search has been seen to find any.
+    """
+    drawn = min(facts.schedule.batch(client) * facts.training.local_steps, facts.client_rows[client])
+    return asked or (drawn if drawn <= _MOST else None)
 
 
 def read_clients(view: View, read: Callable[[Reader, int], ClientTexts]) -> ReconstructionClaim:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeAlias
 
@@ -77,3 +77,28 @@ def _parts(own: Mapping[str, str], x: Tensor, slope: Tensor) -> Iterator[tuple[s
         yield own["weight"], slope.transpose(1, 2) @ x
     if "bias" in own:
         yield own["bias"], slope.sum(1)
+
+
+def linear_owners(model: AdapterModel, names: Sequence[str]) -> dict[nn.Linear, dict[str, str]]:
+    """Return the linear layers that hold the tensors ``names``, each with what its weight and bias are called."""
+    layout = Layout(tuple(spec for spec in model.layout if spec.name in set(names)))
+    owners = _owners(model, {id(parameter): spec.name for spec, parameter in model.train_only(layout)})
+    model.train_only(Layout(()))
+    return owners
+
+
+@contextmanager
+def watched(layers: Sequence[nn.Linear]) -> Iterator[list[tuple[nn.Linear, Tensor, Tensor]]]:
+    """Record layer, input and output of every call while the block runs, without cutting the graph."""
+    seen: list[tuple[nn.Linear, Tensor, Tensor]] = []
+
+    def keep(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        assert isinstance(layer, nn.Linear)
+        seen.append((layer, inputs[0], output))
+
+    handles = [layer.register_forward_hook(keep) for layer in layers]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()

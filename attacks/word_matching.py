@@ -7,7 +7,6 @@ from typing import ClassVar
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from qlorabench.federation.facts import PublicFacts
 from qlorabench.threats.attack import Attack, AttackConfig
@@ -17,11 +16,13 @@ from qlorabench.threats.view import View
 
 from ._backdrop import Backdrop, make_backdrop
 from ._dictionary import Dictionary, Floats, read_dictionary
-from ._drafts import Drafted, Reader, drawn_texts, read_clients
+from ._drafts import Drafted, Reader, few_texts, read_clients
+from ._exchange import Exchange
 from ._heads import heads_hidden, read_sides
-from ._mixtures import Exchange, Likely, descend_mixtures
+from ._mixtures import Likely, descend_mixtures
 from ._observed import Shown, evenly, first_modules
 from ._powers import claimed_words, word_powers
+from ._targets import factor_targets
 from .attention_words import AttentionWordsConfig
 
 
@@ -30,7 +31,7 @@ class WordMatchingConfig(AttackConfig):
 
     updates: int = Field(default=1, ge=1, le=1000, description="updates of a client that are read, evenly spread")
     texts: int | None = Field(
-        default=None, ge=1, le=64, description="texts of an update; those of its local steps, at most 4, if absent"
+        default=None, ge=1, le=64, description="texts of an update; those drawn if absent, and none where over 4 are"
     )
     pool: int = Field(default=12_000, ge=100, le=1_000_000, description="(token, position) pairs in the first fit")
     words: int = Field(default=120, ge=10, le=10_000, description="words that mixtures are made of")
@@ -39,6 +40,7 @@ class WordMatchingConfig(AttackConfig):
     rate: float = Field(default=0.1, gt=0, le=10, description="Adam's rate on the logits of the mixtures")
     rounds: int = Field(default=8, ge=0, le=10_000, description="rounds of exchanges of words, later ones of any word")
     tries: int = Field(default=24, ge=1, le=1000, description="words that are exchanged in a text in each round")
+    moves: int = Field(default=60, ge=0, le=10_000, description="orders of a text that are looked at in each round")
 
 
 class WordMatching(Attack[WordMatchingConfig]):
@@ -81,13 +83,16 @@ class WordMatching(Attack[WordMatchingConfig]):
     def _client(
         self, reader: Reader, client: int, kinds: tuple[Dictionary, Dictionary], rng: np.random.Generator
     ) -> ClientTexts:
+        texts = few_texts(reader.view.facts, client, asked=self.config.texts)
+        if texts is None:
+            return reader.passed(client)
         shown = [update for update in reader.shown(client) if update.of_b]
         picked = evenly(shown, self.config.updates)
-        drafts = [draft for update in picked if (draft := self._draft(reader, client, update, kinds, rng))]
+        drafts = [draft for update in picked if (draft := self._draft(reader, update, texts, kinds, rng))]
         return reader.texts(client, drafts, silent="no word stands out" if shown else "no factor B moved")
 
     def _draft(
-        self, reader: Reader, client: int, update: Shown, kinds: tuple[Dictionary, Dictionary], rng: np.random.Generator
+        self, reader: Reader, update: Shown, texts: int, kinds: tuple[Dictionary, Dictionary], rng: np.random.Generator
     ) -> Drafted | None:
         body = reader.mounted(update.round)
         modules = first_modules(reader.view.facts, width=kinds[0].words.shape[1])
@@ -105,10 +110,9 @@ class WordMatching(Attack[WordMatchingConfig]):
         if not np.isin(claimed, body.allowed).any():  # a closing token alone says nothing
             return None
         ends = np.zeros(powers.shape[1]) if body.ends is None else powers[tokens == body.ends[1]].sum(0)
-        texts = self.config.texts or drawn_texts(reader.view.facts, client)
         lengths = [likely_lengths(ends, texts=texts, rng=rng) for _ in range(self.config.starts)]
         longest = len(ends) - 1
-        backdrop = make_backdrop(body, _targets(update), lengths=[n for each in lengths for n in each], rng=rng)
+        backdrop = make_backdrop(body, factor_targets(update), lengths=[n for each in lengths for n in each], rng=rng)
         some = np.isin(tokens, body.allowed)
         return self._search(backdrop, Likely(tokens[some], powers[some, :longest]), lengths, rng)
 
@@ -119,7 +123,8 @@ class WordMatching(Attack[WordMatchingConfig]):
         ends = descend_mixtures(backdrop, likely, lengths, steps=config.steps, rate=config.rate, rng=rng)
         best = max((Exchange(backdrop, texts, longest) for texts in ends), key=lambda exchange: exchange.share)
         near, every = torch.from_numpy(likely.tokens), torch.from_numpy(backdrop.body.allowed)
-        best.run([near] * (config.rounds - config.rounds // 2) + [every] * (config.rounds // 2), tries=config.tries)
+        rounds = [near] * (config.rounds - config.rounds // 2) + [every] * (config.rounds // 2)
+        best.run(rounds, tries=config.tries, moves=config.moves, rng=rng)
         return Drafted(best.texts, 1 - best.share)
 
 
@@ -133,9 +138,3 @@ def likely_lengths(ends: Floats, *, texts: int, rng: np.random.Generator) -> lis
     below = np.cumsum(ends) / ends.sum()  # an end at position i + 1, index i, closes a text of i slots
     parts = (np.arange(texts) + rng.random(texts)) / texts
     return [max(1, int(i)) for i in np.searchsorted(below, parts)]
-
-
-def _targets(update: Shown) -> dict[str, Tensor]:
-    """Return the factors' changes as they are, by tensor."""
-    changes = [("A", change) for change in update.of_a] + [("B", change) for change in update.of_b]
-    return {f"{c.module}.{role}": torch.from_numpy(c.rows * c.noise[:, None]).float() for role, c in changes}

@@ -63,7 +63,7 @@ SECRETS = {
 }
 SEATS = ("server", "client", "end-user")
 SLOW = {
-    "gradient-matching": {"steps": 60},
+    "gradient-matching": {"starts": 4, "steps": 40, "cycles": 2},
     "subspace-descent": {"steps": 60},
     "word-matching": {"steps": 30, "starts": 1, "rounds": 4},
     "attention-span": {},

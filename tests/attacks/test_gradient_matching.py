@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from qlorabench.attacks._backdrop import Target
 from qlorabench.attacks._dictionary import read_dictionary
-from qlorabench.attacks._gradients import example_gradients
-from qlorabench.attacks._matching import Matching, make_target
+from qlorabench.attacks._drafts import few_texts
 from qlorabench.attacks._observed import evenly
 from qlorabench.attacks._relaxed import draw, make_body, written_words
 from qlorabench.attacks._rewriting import rewrite
-from qlorabench.attacks._targets import label_mix
-from qlorabench.attacks.gradient_matching import GradientMatching, GradientMatchingConfig
+from qlorabench.attacks.gradient_matching import Free, GradientMatching, GradientMatchingConfig, near_words, shaken
 from qlorabench.defenses.frozen_a import FrozenA, FrozenAConfig
 
 from .test_span import CLS, SEP, federate, replaced, texts_of
@@ -36,40 +35,6 @@ def body(frozen):
 
 def attack(view, **config):
     return GradientMatching(GradientMatchingConfig(**config)).run(view, np.random.default_rng(0)).clients
-
-
-def test_the_gradients_of_two_texts_are_the_sum_of_each(frozen, body):
-    data = texts_of([100, 200, 300], [7, 8, 9])
-    trained = {
-        n: 0.1 * torch.randn(t.shape, generator=torch.Generator().manual_seed(3)) for n, t in body.model.state().items()
-    }
-    body.model.load(trained)
-    names = [f"{MODULE}.A", f"{MODULE}.B", "head.weight"]
-    alone = example_gradients(body.model, data, np.arange(2), names)
-    targets = {name: make_target(torch.ones(body.model.state()[name].shape)) for name in names}
-    objective = Matching(body, targets, torch.tensor([[0, 1]]))
-    ids = torch.tensor([[row[1:-1] for row in np.stack(data.ids).tolist()]])
-    found = objective._gradients(body.embed(ids))
-    for name in names:
-        torch.testing.assert_close(found[name][0], alone[name].sum(0), rtol=1e-3, atol=1e-4)
-
-
-def test_the_distance_is_zero_at_the_truth_and_two_under_the_other_label(frozen, body):
-    update = frozen.updates[0].state
-    targets = {n: make_target(-v) for n, v in update.items() if n.endswith(".B")}
-    slots = body.embed(torch.tensor([[[100, 200, 300, 201]]]))
-    far = [float(Matching(body, targets, torch.tensor([[y]])).distance(slots, progress=1.0)) for y in (0, 1)]
-    assert far == pytest.approx([0.0, 2.0], abs=1e-3)
-    signs = {n: make_target(-v.sign()) for n, v in update.items() if n.endswith(".B")}
-    assert float(Matching(body, signs, torch.tensor([[0]]), signs=True).distance(slots, progress=1.0)) < 0.1
-
-
-def test_a_whitened_target_has_equal_strengths_above_the_noise_alone():
-    value = torch.randn(40, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 0.3, 0.1])
-    free, noisy = make_target(value), make_target(value.T, variance=0.09)
-    strengths = torch.linalg.svdvals(free.value @ free.whitener(1.0))
-    torch.testing.assert_close(strengths, torch.ones(3), atol=1e-3, rtol=0)
-    assert torch.linalg.svdvals(noisy.value @ noisy.whitener(1.0))[-1] < 0.4
 
 
 def test_embeddings_are_read_as_the_words_and_places_they_are(body):
@@ -113,16 +78,50 @@ def test_rewriting_finds_what_is_wanted(body, start):
     assert found.ids.tolist() == [[100, 200, 300, 201]]
 
 
-def test_labels_follow_from_the_heads_bias():
-    assert label_mix(torch.tensor([-0.4, 0.4]), 1).tolist() == [1]
-    assert label_mix(torch.tensor([0.3, -0.3]), 4).tolist() == [0, 0, 0, 1]
+def test_known_noise_drowns_a_tensor_by_its_power():
+    value = torch.full((4, 5), 2.0)
+    assert Target(value, 0.0).drowned == 0
+    assert Target(value, 1.0).drowned == pytest.approx(1 / 3)
+    assert Target(value, 4.0).drowned == Target(value, 9.0).drowned == 1000
+
+
+def test_free_embeddings_at_words_are_near_these_words_where_they_stand(body):
+    free = Free(body.embed(torch.tensor([[[100, 200, 300, 201]]])), [[3]])
+    likely = near_words(body, free, words=20, longest=5)
+    assert {100, 200, 300} <= set(likely.tokens.tolist())
+    best = likely.tokens[likely.powers.argmax(0)]
+    assert best[:3].tolist() == [100, 200, 300]
+    assert likely.powers.shape == (20, 5)
+    np.testing.assert_allclose(likely.powers.sum(0), 1, rtol=1e-5)
+
+
+def test_shaken_texts_stand_in_order_with_slots_between_them(body):
+    texts = [[100, 200, 300, 201], [7, 8]]
+    free = shaken(body, texts, 5, np.random.default_rng(0))
+    assert free.slots.shape == (4, 2, 5, 64)
+    assert free.lengths == [[5, 4]] * 4
+    for candidate in free.slots:
+        near = [
+            torch.cdist(row[None, :n], body.embed(torch.tensor(text))[None])[0]
+            for row, n, text in zip(candidate, (5, 4), texts, strict=True)
+        ]
+        assert all(far.argmin(0).tolist() == sorted(far.argmin(0).tolist()) for far in near)
+
+
+def test_clients_with_many_texts_an_update_are_passed_over(frozen):
+    facts = replace(frozen.facts, client_rows=(64,))
+    assert few_texts(frozen.facts, 0, asked=None) == 1
+    assert few_texts(frozen.facts, 0, asked=7) == 7
+    training = facts.training.model_copy(update={"local_steps": 5})
+    assert few_texts(replace(facts, training=training), 0, asked=None) is None
 
 
 def test_a_sentence_is_mostly_read_through_frozen_a(frozen):
-    (said,) = attack(frozen, steps=120, rounds=40, tries=12, length=6)
+    (said,) = attack(frozen, starts=4, cycles=3)
     assert len(said.tokens & {100, 200, 300, 201}) >= 3, said
     assert "distance" in said.note
-    assert attack(frozen, steps=5, rounds=2, length=6) == attack(frozen, steps=5, rounds=2, length=6)
+    small = {"starts": 2, "probe": 2, "steps": 3, "cycles": 2, "rounds": 1, "words": 20}
+    assert attack(frozen, **small) == attack(frozen, **small)
 
 
 def test_noise_that_is_known_gives_no_claim(frozen):

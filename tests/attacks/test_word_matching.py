@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from qlorabench.attacks._backdrop import explained, make_backdrop, text_gradients
+from qlorabench.attacks._backdrop import Target, explained, make_backdrop, text_gradients
 from qlorabench.attacks._dictionary import read_dictionary
-from qlorabench.attacks._gradients import example_gradients
-from qlorabench.attacks._matching import linear_owners
-from qlorabench.attacks._mixtures import Exchange, Likely, descend_mixtures
+from qlorabench.attacks._exchange import Exchange, other_orders
+from qlorabench.attacks._gradients import example_gradients, linear_owners
+from qlorabench.attacks._mixtures import Likely, descend_mixtures
 from qlorabench.attacks._relaxed import make_body
 from qlorabench.attacks.word_matching import WordMatching, WordMatchingConfig, likely_lengths
 from qlorabench.defenses.frozen_a import FrozenA, FrozenAConfig
@@ -41,7 +41,7 @@ def body(frozen):
 
 @pytest.fixture
 def backdrop(frozen, body):
-    targets = {name: value for name, value in frozen.updates[0].state.items() if name.endswith(".B")}
+    targets = {name: Target(value, 0.0) for name, value in frozen.updates[0].state.items() if name.endswith(".B")}
     return make_backdrop(body, targets, lengths=[3, 4], rng=np.random.default_rng(0))
 
 
@@ -79,16 +79,32 @@ def test_the_more_words_are_right_the_more_is_explained(backdrop):
     assert shares == sorted(shares)
 
 
-def test_an_exchange_of_words_puts_a_wrong_one_right(backdrop):
-    search = Exchange(backdrop, [[100, 200, 55, 201], [17, 330, 450]], 6)
-    search.run([torch.from_numpy(backdrop.body.allowed)] * 4, tries=40)
+@pytest.mark.parametrize(
+    ("start", "moves"),
+    [([100, 200, 55, 201], 0), ([100, 300, 200, 201], 100), ([100, 300, 201], 0)],
+)
+def test_a_search_puts_a_wrong_word_or_order_right_and_finds_a_missing_word(backdrop, start, moves):
+    search = Exchange(backdrop, [start, [17, 330, 450]], 6)
+    search.run([torch.from_numpy(backdrop.body.allowed)] * 4, tries=40, moves=moves, rng=np.random.default_rng(0))
     assert search.texts == TEXTS
+    assert search.complete
 
 
 def test_where_no_word_is_left_to_exchange_texts_stay(backdrop):
     search = Exchange(backdrop, [[100]], 1)
-    search.run([torch.tensor([100])] * 2, tries=5)
+    search.run([torch.tensor([100])] * 2, tries=5, moves=5, rng=np.random.default_rng(0))
     assert search.texts == [[100]]
+
+
+def test_other_orders_are_swaps_and_segments_that_moved():
+    assert other_orders([5]) == []
+    assert other_orders([5, 6]) == [[6, 5]]
+    orders = other_orders(list(range(8)))
+    assert all(sorted(order) == list(range(8)) for order in orders)
+    assert len({tuple(order) for order in orders}) == len(orders)
+    assert [0, 6, 2, 3, 4, 5, 1, 7] in orders
+    assert [5, 6, 7, 0, 1, 2, 3, 4] in orders
+    assert list(range(8)) not in orders
 
 
 def test_mixtures_of_few_words_end_at_the_texts(backdrop):
