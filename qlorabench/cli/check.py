@@ -8,6 +8,9 @@ from qlorabench.suite.loading import find_suite, load_suite
 from qlorabench.suite.plan import Plan, make_plan
 from qlorabench.suite.resolve import ResolvedSuite
 
+_LABEL = 20
+"""Columns that an attack's label gets before it is folded."""
+
 
 def print_plan(name: str) -> None:
     """Print federations, cells and misfits of a suite; raises SuiteError where it has problems."""
@@ -46,14 +49,15 @@ def _print_federations(console: object, suite: ResolvedSuite, plan: Plan) -> Non
 
 
 def _print_matrix(console: object, suite: ResolvedSuite, plan: Plan) -> None:
-    from rich.table import Table
+    from rich.table import Column, Table
 
     counts = Counter((c.threat.label, c.attack.label) for c in plan.cells if c.threat and c.attack)
     reasons = {(threat, attack): reason for threat, attack, reason in plan.misfits}
-    table = Table("threat", *(a.label for a in suite.attacks), title=f"{len(plan.cells)} cells", title_justify="left")
-    for threat in suite.threats:
-        row = [
-            reasons.get(pair) or f"{counts[pair]} cells" for a in suite.attacks for pair in [(threat.label, a.label)]
-        ]
-        table.add_row(threat.label, *row)
+    first = Column(
+        "attack", overflow="fold", min_width=min(_LABEL, max((len(a.label) for a in suite.attacks), default=0))
+    )
+    table = Table(first, *(t.label for t in suite.threats), title=f"{len(plan.cells)} cells", title_justify="left")
+    for attack in suite.attacks:
+        pairs = [(threat.label, attack.label) for threat in suite.threats]
+        table.add_row(attack.label, *(reasons.get(pair) or f"{counts[pair]} cells" for pair in pairs))
     console.print(table)  # type: ignore[attr-defined]
