@@ -25,6 +25,7 @@ _TEXTS = 96
 _RIDGE = 0.05
 """Share of the mean eigenvalue of the backdrop that is added to all."""
 _DROWNED = 1e3
+"""How many times a tensor's own power its known noise is held to have, at most."""
 _CHUNK = 24
 
 

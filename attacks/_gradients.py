@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -14,9 +13,6 @@ from qlorabench.federation.losses import example_losses
 from qlorabench.federation.model import AdapterModel
 from qlorabench.federation.state import Layout
 from qlorabench.tasks.encoding import Encoded, collate
-
-_Seen: TypeAlias = dict[nn.Linear, list[tuple[Tensor, Tensor]]]
-"""Input and output of every call of a linear layer."""
 
 
 def example_gradients(
@@ -31,13 +27,12 @@ def example_gradients(
     wanted = model.train_only(Layout(tuple(spec for spec in model.layout if spec.name in names)))
     owners = _owners(model, {id(parameter): spec.name for spec, parameter in wanted})
     ids, mask = collate(data, rows)
-    with _watched(owners) as seen:
+    with watched(list(owners)) as seen:
         loss = example_losses(model.objective, model(ids, mask), ids, mask, data.labels[rows]).sum()
-    calls = [(layer, x, y) for layer, pairs in seen.items() for x, y in pairs]
-    slopes = torch.autograd.grad(loss, [y for _, _, y in calls])
+    slopes = torch.autograd.grad(loss, [y for _, _, y in seen])
     gradients: dict[str, Tensor] = {}
-    for (layer, x, _), slope in zip(calls, slopes, strict=True):
-        for name, part in _parts(owners[layer], x, slope):
+    for (layer, x, _), slope in zip(seen, slopes, strict=True):
+        for name, part in _parts(owners[layer], x.detach(), slope):
             gradients[name] = gradients[name] + part if name in gradients else part
     return gradients
 
@@ -51,23 +46,6 @@ def _owners(model: nn.Module, names: Mapping[int, str]) -> dict[nn.Linear, dict[
             if own:
                 owners[layer] = own
     return owners
-
-
-@contextmanager
-def _watched(layers: Collection[nn.Linear]) -> Iterator[_Seen]:
-    """Record the inputs and outputs of ``layers`` while the block runs."""
-    seen: _Seen = {layer: [] for layer in layers}
-
-    def keep(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        assert isinstance(layer, nn.Linear)
-        seen[layer].append((inputs[0].detach(), output))
-
-    handles = [layer.register_forward_hook(keep) for layer in layers]
-    try:
-        yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _parts(own: Mapping[str, str], x: Tensor, slope: Tensor) -> Iterator[tuple[str, Tensor]]:

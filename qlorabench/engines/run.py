@@ -171,7 +171,8 @@ class Run:
                 measured = self._scores(pool, cell)
         except JobTimeout:
             limit = self.suite.config.attack_seconds
-            return Outcome("timeout", [], time.monotonic() - start, f"longer than {limit:g} s")
+            note = f"longer than {limit:g} s, the suite's attack_seconds"
+            return Outcome("timeout", [], time.monotonic() - start, note)
         except JobFailed as error:
             return Outcome("failed", [], time.monotonic() - start, _last_line(error))
         return Outcome("ok", measured.value, measured.seconds, peak_bytes=measured.peak_bytes)
