@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +20,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.scratch import scratch
 from qlorabench.attacks.smoothing import Smoothing, SmoothingConfig
 from qlorabench.attacks.span import Span, SpanConfig
 from qlorabench.engines.federations import ensure_trained
@@ -154,8 +154,7 @@ def main() -> None:
     }
     words = Table("span (words)", "true", "claimed", "recall", "precision")
     gains = Table("smoothing", "estimator", "error removed")
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder)
+    with scratch() as out:
         with Pool(Bench, backbone, tasks, workers=default_workers()) as pool:
             for spec in (*heads.values(), frozen, *rounded.values()):
                 ensure_trained(pool, spec, out)

@@ -11,7 +11,6 @@ turn in one run, so that the ratios hold when the machine's speed drifts.
 from __future__ import annotations
 
 import argparse
-import tempfile
 import time
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.scratch import scratch
 from qlorabench.engines.federations import ensure_trained
 from qlorabench.engines.pool import Pool
 from qlorabench.engines.run import default_workers
@@ -95,8 +95,8 @@ def main() -> None:
     specs = {name: SystemSpec(f"bench-{i}", task, d, 0, HERE) for i, (name, d) in enumerate(SYSTEMS.items())}
     workers = default_workers()
     table = Table("system", "bare loop, examples/s", "federated, examples/s", "ratio")
-    with tempfile.TemporaryDirectory() as out, Pool(Bench, backbone, prepared, workers=workers) as pool:
-        federated = {name: federated_rate(pool, spec, Path(out)) for name, spec in specs.items()}
+    with scratch() as out, Pool(Bench, backbone, prepared, workers=workers) as pool:
+        federated = {name: federated_rate(pool, spec, out) for name, spec in specs.items()}
     bench = Bench(backbone, prepared)
     for name, spec in specs.items():
         plain = SystemSpec(spec.key, task, tuple(d for d in spec.defenses if d[0] == "frozen-a"), 0, HERE)

@@ -12,7 +12,6 @@ update and nothing else.
 from __future__ import annotations
 
 import sys
-import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.attacks import seat
+from benchmarks.scratch import scratch
 from qlorabench.engines.federations import ensure_trained
 from qlorabench.engines.measure import trained_scene
 from qlorabench.engines.pool import Pool
@@ -167,9 +167,9 @@ def main() -> None:
         "s / client",
     )
     table = Table(*columns)
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         for setting in {"--chart": CHART, "--words": WORDS, "--texts": TEXTS}.get(sys.argv[-1], HEADLINE):
-            row = measure(setting, backbone, Path(folder))
+            row = measure(setting, backbone, folder)
             table.add_row(*row)
             print(*row, sep=" | ", flush=True)
     Console(width=120).print(table)

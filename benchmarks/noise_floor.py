@@ -13,7 +13,6 @@ column says whether the attack tells anything of the transcript itself: where it
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import binom
 
+from benchmarks.scratch import scratch
 from qlorabench.engines.federations import ensure_trained
 from qlorabench.engines.measure import Scene, judge, trained_scene
 from qlorabench.engines.pool import Pool
@@ -148,10 +148,10 @@ def main() -> None:
     names = sys.argv[1:] or [name for name in attacks.names() if name not in OWN]
     seats = [ThreatSpec(name).resolve() for name in SEATS]
     table = Table("attack", "seat", "intervals above 0", "most that the level allows", "above 0 on the transcript")
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         for name in names:
             seat = next(seat for seat in seats if misfit(attacks.load(name), seat) is None)
-            scene, count = trained(name, Path(folder)), FEW if name in SLOW else MANY
+            scene, count = trained(name, folder), FEW if name in SLOW else MANY
             above = sum(leaks(name, seat, scene, number, noise=True) for number in range(count))
             real = "yes" if leaks(name, seat, scene, 0, noise=False) else "no"
             row = (name, seat.label, f"{above} of {count}", str(int(binom.ppf(0.975, count, 0.025))), real)

@@ -13,7 +13,6 @@ figures.
 from __future__ import annotations
 
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.attacks import seat
+from benchmarks.scratch import scratch
 from qlorabench.attacks.span import Span, SpanConfig
 from qlorabench.engines.federations import ensure_trained
 from qlorabench.engines.measure import trained_scene
@@ -156,9 +156,9 @@ def main() -> None:
         count = int(names[place + 1])
         del names[place : place + 2]
     table = Table("span", "batches / texts", "ROUGE-1", "ROUGE-2", "exact", "false texts", "s / client")
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         for setting in settings(names, count):
-            row = measure(setting, Path(folder))
+            row = measure(setting, folder)
             table.add_row(*row)
             print(*row, sep=" | ", flush=True)
     Console(width=140).print(table)
