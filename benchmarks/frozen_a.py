@@ -4,6 +4,7 @@
     python -m benchmarks.frozen_a --chart    # ranks 2 to 64, a later round, uploads of 8 and 4 bits, DP-SGD, two texts
     python -m benchmarks.frozen_a --words    # attention-words in its place, on one, two and four texts an update
     python -m benchmarks.frozen_a --texts    # word-matching in its place, on one step on a batch of four texts
+    python -m benchmarks.frozen_a --coarse   # word-matching in its place, on one text behind a 4-bit upload
 
 Every text is a client of its own in a real federation, and every four where an update is of four; the server sees its
 update and nothing else.
@@ -55,6 +56,8 @@ class Setting:
     """The last of which is read."""
     defenses: tuple[tuple[str, dict[str, Any]], ...] = ()
     clients: int = 50
+    skipped: int = 0
+    """Texts that others than these clients have."""
     attack: str = "attention-span"
     """Which one reads; it looks at one update."""
 
@@ -94,6 +97,15 @@ CHART = [
 ]
 WORDS = [Setting(f"r = 8, {n} texts an update", texts=n, clients=12, attack="attention-words") for n in (1, 2, 4)]
 TEXTS = [Setting("r = 8, a batch of four texts", batch=4, clients=12, attack="word-matching")]
+COARSE = [
+    Setting(
+        "r = 8, 4-bit upload, one text",
+        defenses=(("quantized-upload", {"bits": 4}),),
+        clients=8,
+        skipped=16,
+        attack="word-matching",
+    )
+]
 
 
 def victims(setting: Setting, backbone: Backbone) -> PreparedTask:
@@ -101,7 +113,7 @@ def victims(setting: Setting, backbone: Backbone) -> PreparedTask:
     task = setting.task()
     prepared = prepare(task, load_data(task, base=HERE), backbone.tokenizer, seed=Seed(0))
     fit = np.flatnonzero((prepared.encoded.lengths >= 10) & (prepared.encoded.lengths <= 20))
-    drawn = np.random.default_rng(0).permutation(fit)[: setting.clients * setting.rows]
+    drawn = np.random.default_rng(0).permutation(fit)[setting.skipped :][: setting.clients * setting.rows]
     return replace(prepared, client_rows=tuple(drawn.reshape(setting.clients, setting.rows)))
 
 
@@ -168,7 +180,9 @@ def main() -> None:
     )
     table = Table(*columns)
     with scratch() as folder:
-        for setting in {"--chart": CHART, "--words": WORDS, "--texts": TEXTS}.get(sys.argv[-1], HEADLINE):
+        for setting in {"--chart": CHART, "--words": WORDS, "--texts": TEXTS, "--coarse": COARSE}.get(
+            sys.argv[-1], HEADLINE
+        ):
             row = measure(setting, backbone, folder)
             table.add_row(*row)
             print(*row, sep=" | ", flush=True)
