@@ -26,6 +26,8 @@ _RIDGE = 0.05
 """Share of the mean eigenvalue of the backdrop that is added to all."""
 _DROWNED = 1e3
 """How many times a tensor's own power its known noise is held to have, at most."""
+_LINEAR = 0.1
+"""Gradients below this share of their root mean square count by size, larger ones by sign, where Adam steps."""
 _CHUNK = 24
 
 
@@ -63,6 +65,8 @@ class Backdrop:
     filters: Mapping[str, Filter]
     target: Tensor
     """The update, (D,), of unit length."""
+    signs: bool = False
+    """Whether the update is made of the gradients' signs, as Adam's first steps are: then nothing is whitened."""
 
     def features(self, slots: Tensor, lengths: Sequence[int]) -> Tensor:
         """Return the whitened gradients of texts with word embeddings ``slots`` (N, S, d), (N, C - 1, D).
@@ -71,12 +75,18 @@ class Backdrop:
         for each class but the first: features are the gradients of the differences of logits.
         """
         found = text_gradients(self.body, self.layers, slots, lengths)
+        if self.signs:
+            found = {name: _softly_signed(gradients) for name, gradients in found.items()}
         parts = [f.left @ found[name] @ f.right / f.size for name, f in self.filters.items()]
         return torch.cat([part.flatten(2) for part in parts], dim=2)
 
     def of_words(self, texts: Sequence[Sequence[int]]) -> Tensor:
         """Return the features of ``texts`` of token ids, (N, C - 1, D), without a graph."""
         return torch.cat([_plain(self, texts[i : i + _CHUNK]) for i in range(0, len(texts), _CHUNK)])
+
+
+def _softly_signed(gradients: Tensor) -> Tensor:
+    return gradients / (gradients.abs() + _LINEAR * gradients.square().mean((-2, -1), keepdim=True).sqrt() + 1e-30)
 
 
 def _plain(backdrop: Backdrop, texts: Sequence[Sequence[int]]) -> Tensor:
@@ -101,10 +111,25 @@ class Spanned:
 
 
 def make_backdrop(
-    body: Body, targets: Mapping[str, Target], *, lengths: Sequence[int], rng: np.random.Generator
+    body: Body,
+    targets: Mapping[str, Target],
+    *,
+    lengths: Sequence[int],
+    rng: np.random.Generator,
+    signs: bool = False,
 ) -> Backdrop:
-    """Return the backdrop of random words in texts of ``lengths`` slots, for ``targets``: an update by tensor."""
+    """Return the backdrop of random words in texts of ``lengths`` slots, for ``targets``: an update by tensor.
+
+    With ``signs`` the update and the gradients are held against each other by their signs, without a backdrop.
+    """
     layers = linear_owners(body.model, list(targets))
+    if signs:
+        signed = {name: target.value.sign() for name, target in targets.items()}
+        filters = {
+            n: Filter(torch.eye(len(v)), torch.eye(v.shape[1]), float(v.norm()) or 1.0) for n, v in signed.items()
+        }
+        whole = torch.cat([v.flatten() / filters[n].size for n, v in signed.items()])
+        return Backdrop(body, layers, filters, whole / whole.norm(), signs=True)
     words = [rng.choice(body.allowed, int(rng.choice(list(lengths)))).tolist() for _ in range(_TEXTS)]
     unit = {n: Filter(torch.eye(len(t.value)), torch.eye(t.value.shape[1]), 1.0) for n, t in targets.items()}
     plain = Backdrop(body, layers, unit, torch.zeros(0))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from torch import Tensor
 
@@ -18,18 +17,6 @@ from ._relaxed import Body, make_body
 
 _MOST = 4
 """Texts of one update that are looked for."""
-
-
-class Drafts(Protocol):
-    """Texts of one update, and how far they are from what was observed."""
-
-    @property
-    def rows(self) -> list[list[int]]:
-        """Token ids of each text, without those that open and close it."""
-
-    @property
-    def distance(self) -> float:
-        """0 is a perfect fit."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +54,7 @@ class Reader:
         """Return the claim for a client whose updates are of too many texts."""
         return self.texts(client, [], silent=f"an update of more than {_MOST} texts: not searched")
 
-    def texts(self, client: int, drafts: Sequence[Drafts], *, silent: str) -> ClientTexts:
+    def texts(self, client: int, drafts: Sequence[Drafted], *, silent: str) -> ClientTexts:
         """Return the claim for ``client``; ``silent`` is why there is none where there is no draft."""
         rows = [row for draft in drafts for row in draft.rows]
         found = "; ".join(f"{len(draft.rows)} texts at distance {draft.distance:.3f}" for draft in drafts)
@@ -83,7 +70,7 @@ class Reader:
 def few_texts(facts: PublicFacts, client: int, *, asked: int | None) -> int | None:
     """Return how many texts an update of ``client`` is searched for: as asked, else as many as it is made of.
 
-    None where these are more than four, of which no search has been seen to find any.
+    None where these are more than four: searches have been measured on up to four.
     """
     drawn = min(facts.schedule.batch(client) * facts.training.local_steps, facts.client_rows[client])
     return asked or (drawn if drawn <= _MOST else None)

@@ -29,12 +29,6 @@ class Draft:
     """(N, S)"""
     distance: float
 
-    @property
-    def rows(self) -> list[list[int]]:
-        """Token ids of each text."""
-        rows: list[list[int]] = self.ids.tolist()
-        return rows
-
 
 def rewrite(
     body: Body, objective: Objective, ids: Tensor, *, rounds: int, tries: int, longest: int, rng: np.random.Generator

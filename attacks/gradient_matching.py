@@ -71,7 +71,7 @@ class GradientMatching(Attack[GradientMatchingConfig]):
     - Every factor that trains is matched, and a shared head's weights. Labels need not be known: how strongly a text
       pulls is one unknown factor a text (for each class but one).
     - An update is taken for one step from the broadcast. With several local steps that is a first-order approximation,
-      worse the larger the rate; with AdamW, whose first steps are the gradients' signs, it is cruder.
+      worse the larger the rate; with AdamW the gradients' signs are matched, which is cruder.
     - Texts of one update start with equally many tokens; insertions and deletions correct that.
 
     The paper also scores orders by GPT-2's perplexity, and matches plain gradients by cosine or L2 + L1. Here the
@@ -115,7 +115,9 @@ class GradientMatching(Attack[GradientMatchingConfig]):
             return None
         longest = facts.max_length - 2 * body.opened
         free = self._drawn(body, texts, self._slots(facts, longest), rng)
-        backdrop = make_backdrop(body, targets, lengths=[n for each in free.lengths for n in each], rng=rng)
+        signs = facts.training.optimizer.kind == "adamw"
+        every = [n for each in free.lengths for n in each]
+        backdrop = make_backdrop(body, targets, lengths=every, rng=rng, signs=signs)
         free = self._descended(backdrop, self._descended(backdrop, free, config.probe, kept=_KEPT), config.steps)
         best = self._in_words(backdrop, free, longest, rng)
         for _ in range(config.cycles - 1):

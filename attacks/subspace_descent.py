@@ -13,11 +13,11 @@ from qlorabench.threats.capabilities import Capability
 from qlorabench.threats.claims import ClientTexts, Goal, ReconstructionClaim
 from qlorabench.threats.view import View
 
-from ._drafts import Reader, read_clients
+from ._drafts import Drafted, Reader, read_clients
 from ._observed import KEYS, evenly
 from ._panes import Alignment, make_alignment
 from ._relaxed import Body, descend, draw
-from ._rewriting import Draft, rewrite
+from ._rewriting import rewrite
 
 
 class SubspaceDescentConfig(AttackConfig):
@@ -78,13 +78,14 @@ class SubspaceDescent(Attack[SubspaceDescentConfig]):
                 drafts.append(self._draft(body, objective, reader.view.facts, rng))
         return reader.texts(client, drafts, silent="no layer shows a space with room: noise, or tokens >= rank")
 
-    def _draft(self, body: Body, objective: Alignment, facts: PublicFacts, rng: np.random.Generator) -> Draft:
+    def _draft(self, body: Body, objective: Alignment, facts: PublicFacts, rng: np.random.Generator) -> Drafted:
         start = draw(body, (1, self.config.texts, self._slots(body, objective, facts)), rng)
         slots = descend(
             body, objective, start, steps=self.config.steps, rate=self.config.rate, penalty=self.config.penalty
         )
         read, rounds, tries = body.read(slots[0]), self.config.rounds, self.config.tries
-        return rewrite(body, objective, read, rounds=rounds, tries=tries, longest=read.shape[1], rng=rng)
+        found = rewrite(body, objective, read, rounds=rounds, tries=tries, longest=read.shape[1], rng=rng)
+        return Drafted(found.ids.tolist(), found.distance)
 
     def _slots(self, body: Body, objective: Alignment, facts: PublicFacts) -> int:
         """Return the free tokens of a text: texts share their opening token."""

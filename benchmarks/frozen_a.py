@@ -166,6 +166,10 @@ def _last_round(view: View) -> View:
 
 def main() -> None:
     """Print the table."""
+    kinds = {"": HEADLINE, "--chart": CHART, "--words": WORDS, "--texts": TEXTS, "--coarse": COARSE}
+    settings = kinds.get(" ".join(sys.argv[1:]))
+    if settings is None:
+        sys.exit(f"frozen_a takes one of {', '.join(filter(None, kinds))}, or nothing")
     backbone = load_backbone(HEADLINE[0].task().backbone, base=HERE)
     backbone.model.share_memory()
     columns = (
@@ -180,9 +184,7 @@ def main() -> None:
     )
     table = Table(*columns)
     with scratch() as folder:
-        for setting in {"--chart": CHART, "--words": WORDS, "--texts": TEXTS, "--coarse": COARSE}.get(
-            sys.argv[-1], HEADLINE
-        ):
+        for setting in settings:
             row = measure(setting, backbone, folder)
             table.add_row(*row)
             print(*row, sep=" | ", flush=True)

@@ -51,17 +51,28 @@ def attack(view, **config):
 
 
 def test_gradients_of_texts_of_several_lengths_are_those_of_each_alone(body):
-    data, name = texts_of(*TEXTS), f"{MODULE}.B"
-    layers = linear_owners(body.model, [name])
-    ids = torch.tensor([TEXTS[0], [*TEXTS[1], 0]])
-    found = text_gradients(body, layers, body.embed(ids), [4, 3])[name]
-    weight = body.model.encoder.get_base_model().encoder.layer[0].attention.self.query.lora_B["default"].weight
-    weight.requires_grad_(True)
-    for row, gradient in zip(data.ids, found, strict=True):
-        logits = body.model(torch.tensor(row)[None], torch.ones(1, len(row)))[0]
-        (alone,) = torch.autograd.grad(logits[1] - logits[0], weight)
-        torch.testing.assert_close(gradient[0], alone, rtol=1e-3, atol=1e-6)
-    weight.requires_grad_(False)
+    trained = {
+        n: 0.1 * torch.randn(t.shape, generator=torch.Generator().manual_seed(3)) for n, t in body.model.state().items()
+    }
+    body.model.load(trained)
+    data, names = texts_of(*TEXTS), [f"{MODULE}.A", f"{MODULE}.B", "head.weight"]
+    alone = example_gradients(body.model, data, np.arange(2), names)
+    layers = linear_owners(body.model, names)
+    found = text_gradients(body, layers, body.embed(torch.tensor([TEXTS[0], [*TEXTS[1], 0]])), [4, 3])
+    for i, row in enumerate(data.ids):
+        logits = body.model(torch.tensor(row)[None], torch.ones(1, len(row))).detach()[0]
+        pull = torch.softmax(logits, 0)[1] - data.labels[i]  # how the loss pulls at the logits' difference
+        for name in names:
+            torch.testing.assert_close(pull * found[name][i, 0], alone[name][i], rtol=1e-3, atol=1e-5)
+
+
+def test_the_signs_of_one_texts_gradients_are_explained_by_that_text(frozen, body):
+    alone = example_gradients(body.model, texts_of(TEXTS[0]), np.arange(1), frozen.updates[0].state.keys())
+    targets = {name: Target(-value[0].sign(), 0.0) for name, value in alone.items() if name.endswith(".B")}
+    backdrop = make_backdrop(body, targets, lengths=[4], rng=np.random.default_rng(0), signs=True)
+    rng = np.random.default_rng(1)
+    assert Exchange(backdrop, [list(TEXTS[0])], 6).share > 0.8
+    assert max(Exchange(backdrop, [rng.integers(4, 600, 4).tolist()], 6).share for _ in range(5)) < 0.5
 
 
 def test_the_true_texts_explain_an_update_and_others_hardly_any_of_it(backdrop):
