@@ -5,11 +5,13 @@ head pulls. Divided by the covariance that the gradients of random words have, o
 cosine of a text with the update grows steadily with the number of words that are right, from nearly nothing for words
 that no text of the update has. Without it the gradients that all texts share drown the rest.
 
-Shapes: N texts, S slots of a text, T tokens, d width, C classes, D elements of all tensors of the update.
+Shapes: N texts, n candidates for one of them, S slots of a text, T tokens, d width, C classes, D elements of all
+tensors of the update, m gradients of all texts but one.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ._gradients import _parts, linear_owners, watched
-from ._relaxed import Body
+from ._relaxed import Body, Text
 
 _TEXTS = 96
 """Random texts that make the backdrop."""
@@ -65,6 +67,8 @@ class Backdrop:
     filters: Mapping[str, Filter]
     target: Tensor
     """The update, (D,), of unit length."""
+    noise: float = 0.0
+    """Share of the update's power that is known noise."""
     signs: bool = False
     """Whether the update is made of the gradients' signs, as Adam's first steps are: then nothing is whitened."""
 
@@ -80,20 +84,14 @@ class Backdrop:
         parts = [f.left @ found[name] @ f.right / f.size for name, f in self.filters.items()]
         return torch.cat([part.flatten(2) for part in parts], dim=2)
 
-    def of_words(self, texts: Sequence[Sequence[int]]) -> Tensor:
+    def of_words(self, texts: Sequence[Text]) -> Tensor:
         """Return the features of ``texts`` of token ids, (N, C - 1, D), without a graph."""
-        return torch.cat([_plain(self, texts[i : i + _CHUNK]) for i in range(0, len(texts), _CHUNK)])
+        chunks = [texts[i : i + _CHUNK] for i in range(0, len(texts), _CHUNK)]
+        return torch.cat([self.features(*self.body.embedded(chunk)).detach() for chunk in chunks])
 
 
 def _softly_signed(gradients: Tensor) -> Tensor:
     return gradients / (gradients.abs() + _LINEAR * gradients.square().mean((-2, -1), keepdim=True).sqrt() + 1e-30)
-
-
-def _plain(backdrop: Backdrop, texts: Sequence[Sequence[int]]) -> Tensor:
-    ids = torch.zeros(len(texts), max(map(len, texts)), dtype=torch.long)
-    for row, text in zip(ids, texts, strict=True):
-        row[: len(text)] = torch.tensor(text)
-    return backdrop.features(backdrop.body.embed(ids), [len(text) for text in texts]).detach()
 
 
 @dataclass(frozen=True)
@@ -108,6 +106,77 @@ class Spanned:
         """Return (C,) for word embeddings ``slots`` (C, N, S, d), whatever ``progress``."""
         features = self.backdrop.features(slots.flatten(0, 1), [n for each in self.lengths for n in each])
         return 1 - explained(features.reshape(len(slots), -1, features.shape[-1]), self.backdrop.target)
+
+
+@dataclass
+class Matched:
+    """Texts of whole words whose gradients span an update (a `Fit`)."""
+
+    backdrop: Backdrop
+    texts: list[Text]
+
+    def __post_init__(self) -> None:
+        self.features = self.backdrop.of_words(self.texts)
+
+    @property
+    def body(self) -> Body:
+        """The backbone that the texts are read by."""
+        return self.backdrop.body
+
+    @property
+    def share(self) -> float:
+        """Of the update, what the texts' gradients span."""
+        return float(explained(self.features.flatten(0, 1), self.backdrop.target))
+
+    @property
+    def word_cost(self) -> float:
+        """What a word must explain to be told from one that was drawn at random: ln V nats of likelihood.
+
+        Gaussian noise of share f in D elements has -D / (2 f) of what is not explained as its logarithm.
+        """
+        backdrop = self.backdrop
+        return 2 * backdrop.noise * math.log(len(backdrop.body.allowed)) / len(backdrop.target)
+
+    def place(self, k: int) -> MatchedPlace:
+        """Return the place of text ``k``."""
+        rest = [i for i in range(len(self.texts)) if i != k]
+        basis: Tensor = torch.linalg.qr(self.features[rest].flatten(0, 1).T)[0]
+        target = self.backdrop.target
+        left = target - basis @ (basis.T @ target)
+        return MatchedPlace(self.backdrop, self.texts[k], basis, left, self.word_cost / float(left.square().sum()))
+
+    def put(self, k: int, text: Text) -> None:
+        """Replace text ``k``."""
+        self.texts[k] = text
+        self.features[k] = self.backdrop.of_words([text])[0]
+
+
+@dataclass(frozen=True)
+class MatchedPlace:
+    """The place of one text among others whose gradients are known."""
+
+    backdrop: Backdrop
+    text: Text
+    basis: Tensor
+    """Orthonormal, of the others' gradients, (D, m)."""
+    left: Tensor
+    """What these leave of the update, (D,)."""
+    word_cost: float
+    """What a word must explain of it."""
+
+    def shares(self, texts: Sequence[Text]) -> Tensor:
+        """Return the share of what the others leave that each of ``texts`` explains, (n,)."""
+        return self._share(self.backdrop.of_words(texts))
+
+    def slopes(self, slots: Tensor) -> Tensor:
+        """Return its gradient by ``slots`` (n, S, d)."""
+        free = slots.clone().requires_grad_()
+        share = self._share(self.backdrop.features(free, [free.shape[1]] * len(free)))
+        (slope,) = torch.autograd.grad(share.sum(), free)
+        return slope
+
+    def _share(self, features: Tensor) -> Tensor:
+        return explained(features - (features @ self.basis) @ self.basis.T, self.left)
 
 
 def make_backdrop(
@@ -146,7 +215,8 @@ def make_backdrop(
         filters[name] = Filter(left, right, size or 1.0)
         parts.append(whitened.flatten() / (size or 1.0))
     whole = torch.cat(parts)
-    return Backdrop(body, layers, filters, whole / whole.norm())
+    drowned = np.array([target.drowned for target in targets.values()])
+    return Backdrop(body, layers, filters, whole / whole.norm(), noise=float((drowned / (1 + drowned)).mean()))
 
 
 def _inverse_root(covariance: Tensor, ridge: float) -> Tensor:
@@ -160,13 +230,10 @@ def text_gradients(
     body: Body, layers: Mapping[nn.Linear, Mapping[str, str]], slots: Tensor, lengths: Sequence[int]
 ) -> dict[str, Tensor]:
     """Return by tensor the gradients of logit c less logit 0 of each text alone, (N, C - 1, *shape)."""
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-
     wants = slots.requires_grad
     given = slots if wants else slots.detach().requires_grad_()
-    vectors, mask = _framed(body, given, lengths)
-    with torch.enable_grad(), watched(list(layers)) as seen, sdpa_kernel(SDPBackend.MATH):
-        hidden = body.model.encoder(inputs_embeds=vectors, attention_mask=mask).last_hidden_state
+    with torch.enable_grad(), watched(list(layers)) as seen:
+        hidden, mask = body.encode(given, lengths)
         assert body.model.head is not None
         logits = body.model.head((hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True))
         outputs = [y for _, _, y in seen]
@@ -178,22 +245,6 @@ def text_gradients(
             for name, part in _parts(layers[layer], x if wants else x.detach(), slope):
                 found.setdefault(name, []).append(part)
     return {name: torch.stack(parts, dim=1) for name, parts in found.items()}
-
-
-def _framed(body: Body, slots: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Return vectors (N, T, d) with opening and closing tokens where the texts end, and their mask (N, T)."""
-    opened = body.opened
-    inside = torch.arange(slots.shape[1]) < torch.tensor(lengths)[:, None]
-    if not opened:
-        return slots, inside.long()
-    assert body.ends is not None
-    count, width = len(slots), slots.shape[2]
-    opening, closing = (body.words[token].expand(count, 1, width) for token in body.ends)
-    padded = torch.where(inside[..., None], slots, torch.zeros(()))
-    vectors = torch.cat([opening, padded, torch.zeros(count, 1, width)], dim=1)
-    last = (torch.arange(vectors.shape[1]) == 1 + torch.tensor(lengths)[:, None])[..., None]
-    mask = torch.arange(vectors.shape[1]) < 2 + torch.tensor(lengths)[:, None]
-    return torch.where(last, closing, vectors), mask.long()
 
 
 def explained(features: Tensor, target: Tensor) -> Tensor:

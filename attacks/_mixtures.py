@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ._backdrop import Backdrop, explained
 from ._dictionary import Floats, Ints
-from ._exchange import Text
+from ._relaxed import Text
 
 _NOISE = 0.7
 """Of the logits at the start."""

@@ -1,11 +1,12 @@
 """How well the inputs of several layers fit the spaces that one update spans, softly where there is noise.
 
-Shapes: C candidates, N texts, T tokens, d width, r rank, q width of a pane (d or r), k directions.
+Shapes: C candidates, N texts, n candidates for one of them, S slots of a text, T tokens, d width, r rank, q width of
+a pane (d or r), k directions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from ._dictionary import Floats
 from ._observed import Shown
-from ._relaxed import Body
+from ._relaxed import Body, Text
 from ._subspace import row_space
 from ._taps import tapped
 
@@ -22,6 +23,8 @@ _ROOM = 2
 """Directions that must be left over, or everything fits."""
 _RIDGE = 1e-4
 """Keeps the fit of directions by nearly equal inputs stable; squared length of an input is 1."""
+_CHUNK = 64
+"""Texts of one forward pass."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +39,17 @@ class Pane:
     weights: Tensor
     """Share of each direction's power that is not noise, in (0, 1], (k,)."""
 
-    def missed(self, inputs: Tensor) -> Tensor:
-        """Return the mean share of the power of ``inputs`` (C, n, d) outside the space, (C,)."""
-        seen = self._seen(inputs)
-        missed: Tensor = 1 - ((seen @ self.basis.T) ** 2 @ self.weights).mean(1)
+    def missed(self, inputs: Tensor, mask: Tensor) -> Tensor:
+        """Return the mean share outside the space of the power of ``inputs`` (C, n, d), (C,).
+
+        Those where ``mask`` (C, n) is 1 count.
+        """
+        missed: Tensor = 1 - ((self._seen(inputs) @ self.basis.T) ** 2 @ self.weights * mask).sum(1) / mask.sum(1)
         return missed
 
-    def uncovered(self, inputs: Tensor) -> Tensor:
-        """Return the share of the space, by weight, outside what ``inputs`` (C, n, d) span, (C,)."""
-        seen = self._seen(inputs)
+    def uncovered(self, inputs: Tensor, mask: Tensor) -> Tensor:
+        """Return the share of the space, by weight, that ``inputs`` (C, n, d) where ``mask`` is 1 do not span, (C,)."""
+        seen = self._seen(inputs) * mask[..., None]
         gram = seen @ seen.transpose(1, 2) + _RIDGE * torch.eye(seen.shape[1])
         shown = seen @ self.basis.T
         inside = (shown * torch.linalg.solve(gram, shown)).sum(1)
@@ -73,14 +78,89 @@ class Alignment:
         return max(len(pane.basis) for pane in self.whole)
 
     def distance(self, slots: Tensor, *, progress: float) -> Tensor:
-        """Return (C,) for word embeddings ``slots`` (C, N, S, d)."""
+        """Return (C,) for word embeddings ``slots`` (C, N, S, d), whatever ``progress``."""
+        inputs, mask = self.inputs(slots.flatten(0, 1), [slots.shape[2]] * (len(slots) * slots.shape[1]))
+        flat = {name: x.reshape(len(slots), -1, x.shape[-1]) for name, x in inputs.items()}
+        return self.distance_of(flat, mask.reshape(len(slots), -1))
+
+    def inputs(self, slots: Tensor, lengths: Sequence[int]) -> tuple[dict[str, Tensor], Tensor]:
+        """Return what each module reads, (n, T, d), of texts with embeddings ``slots`` (n, S, d), and their mask."""
+        with tapped(self.body.model, [pane.module for pane in (*self.whole, *self.partial)]) as seen:
+            self.body.encode(slots, lengths)
+        return dict(seen), self.body.framed(slots, lengths)[1]
+
+    def distance_of(self, inputs: Mapping[str, Tensor], mask: Tensor) -> Tensor:
+        """Return (C,) for what each module reads of all texts, (C, N T, d), where ``mask`` (C, N T) is 1."""
         panes = [*self.whole, *self.partial]
-        with tapped(self.body.model, [pane.module for pane in panes]) as seen:
-            self.body.encode(slots)
-        inputs = {name: x.reshape(len(slots), -1, x.shape[-1]) for name, x in seen.items()}
-        parts = [pane.missed(inputs[pane.module]) for pane in self.whole]
-        parts += [pane.uncovered(inputs[pane.module]) for pane in panes]
+        parts = [pane.missed(inputs[pane.module], mask) for pane in self.whole]
+        parts += [pane.uncovered(inputs[pane.module], mask) for pane in panes]
         return torch.stack(parts).mean(0)
+
+
+@dataclass
+class Aligned:
+    """Texts of whole words whose inputs fit the spaces (a `Fit`)."""
+
+    alignment: Alignment
+    texts: list[Text]
+
+    @property
+    def body(self) -> Body:
+        """The backbone that the texts are read by."""
+        return self.alignment.body
+
+    @property
+    def share(self) -> float:
+        """1 less the distance of all texts."""
+        return float(self.place(0).shares([self.texts[0]])[0])
+
+    def place(self, k: int) -> AlignedPlace:
+        """Return the place of text ``k``."""
+        rest = [text for i, text in enumerate(self.texts) if i != k]
+        if not rest:
+            return AlignedPlace(self.alignment, self.texts[k], {}, torch.zeros(0))
+        with torch.no_grad():
+            inputs, mask = self.alignment.inputs(*self.body.embedded(rest))
+        return AlignedPlace(
+            self.alignment, self.texts[k], {name: x.flatten(0, 1) for name, x in inputs.items()}, mask.flatten()
+        )
+
+    def put(self, k: int, text: Text) -> None:
+        """Replace text ``k``."""
+        self.texts[k] = text
+
+
+@dataclass(frozen=True)
+class AlignedPlace:
+    """The place of one text among others whose inputs are known."""
+
+    alignment: Alignment
+    text: Text
+    others: Mapping[str, Tensor]
+    """What each module reads of the others, (m, d); empty where there are none."""
+    mask: Tensor
+    """Where these are of a text, (m,)."""
+    word_cost: float = 0.0
+    """Spaces are known or not: a word too many costs by what it leaves outside."""
+
+    def shares(self, texts: Sequence[Text]) -> Tensor:
+        """Return 1 less the distance with each of ``texts`` there, (n,)."""
+        chunks = [texts[i : i + _CHUNK] for i in range(0, len(texts), _CHUNK)]
+        with torch.no_grad():
+            return torch.cat([self._shares(*self.alignment.body.embedded(chunk)) for chunk in chunks])
+
+    def slopes(self, slots: Tensor) -> Tensor:
+        """Return its gradient by ``slots`` (n, S, d)."""
+        free = slots.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(self._shares(free, [free.shape[1]] * len(free)).sum(), free)
+        return slope
+
+    def _shares(self, slots: Tensor, lengths: Sequence[int]) -> Tensor:
+        inputs, mask = self.alignment.inputs(slots, lengths)
+        if self.others:
+            inputs = {n: torch.cat([x, self.others[n].expand(len(x), -1, -1)], dim=1) for n, x in inputs.items()}
+            mask = torch.cat([mask, self.mask.expand(len(mask), -1)], dim=1)
+        return 1 - self.alignment.distance_of(inputs, mask)
 
 
 def make_alignment(body: Body, shown: Shown, *, layers: int, keys: frozenset[str]) -> Alignment | None:

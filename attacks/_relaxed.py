@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,6 +22,8 @@ from qlorabench.threats.lab import Lab
 from ._dictionary import Dictionary, Floats, Ints
 from ._taps import tapped
 
+Text = list[int]
+"""Token ids, without those that open and close a text."""
 _UNWRITTEN = re.compile(r"\[unused\d+\]")
 """Entries of BERT's vocabulary that no text is made of."""
 _FAR = 1e9
@@ -62,26 +64,41 @@ class Body:
         """Return the embeddings of ``ids``, with a last dimension d."""
         return self.words[ids]
 
-    def framed(self, slots: Tensor) -> Tensor:
-        """Return ``slots`` (..., S, d) between the opening and the closing token, (C N, T, d)."""
-        flat = slots.flatten(0, -3)
-        if self.ends is None:
-            return flat
-        opening, closing = (self.words[token].expand(len(flat), 1, -1) for token in self.ends)
-        return torch.cat([opening, flat, closing], dim=1)
+    def framed(self, slots: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return vectors (N, T, d) for ``slots`` (N, S, d), of which the first of ``lengths`` count, and their mask.
 
-    def encode(self, slots: Tensor) -> Tensor:
-        """Return the representations (C N, T, d) of the last layer for ``slots`` (..., S, d).
+        Opening and closing tokens stand where the texts begin and end. The mask (N, T) is 1 where there is a text.
+        """
+        ends = torch.tensor(lengths)[:, None]
+        if self.ends is None:
+            return slots, (torch.arange(slots.shape[1]) < ends).long()
+        count, width = len(slots), slots.shape[2]
+        opening, closing = (self.words[token].expand(count, 1, width) for token in self.ends)
+        inside = (torch.arange(slots.shape[1]) < ends)[..., None]
+        padded = torch.where(inside, slots, torch.zeros(()))
+        vectors = torch.cat([opening, padded, torch.zeros(count, 1, width)], dim=1)
+        places = torch.arange(vectors.shape[1])
+        return torch.where((places == 1 + ends)[..., None], closing, vectors), (places < 2 + ends).long()
+
+    def encode(self, slots: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return the last layer's representations (N, T, d) for ``slots`` (N, S, d) of ``lengths``, and their mask.
 
         The plain form of attention is asked for: fused kernels cannot be differentiated twice.
         """
         from torch.nn.attention import SDPBackend, sdpa_kernel
 
-        vectors = self.framed(slots)
-        mask = torch.ones(vectors.shape[:2], dtype=torch.long)
+        vectors, mask = self.framed(slots, lengths)
         with sdpa_kernel(SDPBackend.MATH):
             hidden: Tensor = self.model.encoder(inputs_embeds=vectors, attention_mask=mask).last_hidden_state
-        return hidden
+        return hidden, mask
+
+    def embedded(self, texts: Sequence[Text]) -> tuple[Tensor, list[int]]:
+        """Return the embeddings (n, S, d) of ``texts``, the shorter ones filled up, and their lengths."""
+        lengths = [len(text) for text in texts]
+        ids = torch.zeros(len(texts), max(lengths), dtype=torch.long)
+        for row, text in zip(ids, texts, strict=True):
+            row[: len(text)] = torch.tensor(text)
+        return self.embed(ids), lengths
 
     def read(self, slots: Tensor) -> Tensor:
         """Return the words that ``slots`` (N, S, d) are closest to, each at a place of its own, as ids (N, S).
@@ -89,7 +106,7 @@ class Body:
         Slots carry no order but for what the descent gave them: tokens and places are assigned together.
         """
         with torch.no_grad(), tapped(self.model, [self.first_module]) as seen:
-            self.encode(slots)
+            self.encode(slots, [slots.shape[1]] * len(slots))
         inputs = seen[self.first_module].double().numpy()
         inner = inputs[:, self.opened : inputs.shape[1] - self.opened]
         return torch.from_numpy(np.stack([self._assign(text) for text in inner]))

@@ -16,11 +16,12 @@ from qlorabench.threats.capabilities import Capability
 from qlorabench.threats.claims import ClientTexts, Goal, ReconstructionClaim
 from qlorabench.threats.view import View
 
-from ._backdrop import Backdrop, Spanned, make_backdrop
+from ._backdrop import Backdrop, Matched, Spanned, make_backdrop
 from ._drafts import Drafted, Reader, few_texts, read_clients
-from ._exchange import Exchange
+from ._exchange import Exchange, Prior
 from ._mixtures import Likely, descend_mixtures
 from ._observed import Shown, evenly
+from ._prior import SMALL, LanguageModel, causal_prior
 from ._relaxed import Body, descend, draw
 from ._targets import observed_targets
 
@@ -53,9 +54,10 @@ class GradientMatchingConfig(AttackConfig):
     penalty: float = Field(default=0.3, ge=0, le=100, description="weight of the usual length of a word's embedding")
     words: int = Field(default=200, ge=10, le=100_000, description="words near the free embeddings, for mixtures")
     cycles: int = Field(default=4, ge=1, le=1000, description="times that descent and search over words alternate")
-    rounds: int = Field(default=4, ge=0, le=100_000, description="rounds of the search over whole words in each")
+    rounds: int = Field(default=10, ge=0, le=100_000, description="rounds of the search over whole words in each")
     tries: int = Field(default=24, ge=1, le=1000, description="words that are exchanged in a text in each round")
     moves: int = Field(default=100, ge=0, le=10_000, description="orders of a text that are looked at in each round")
+    prior: LanguageModel = SMALL
 
 
 class GradientMatching(Attack[GradientMatchingConfig]):
@@ -74,9 +76,10 @@ class GradientMatching(Attack[GradientMatchingConfig]):
       worse the larger the rate; with AdamW the gradients' signs are matched, which is cruder.
     - Texts of one update start with equally many tokens; insertions and deletions correct that.
 
-    The paper also scores orders by GPT-2's perplexity, and matches plain gradients by cosine or L2 + L1. Here the
-    whitened gradients of every layer tell orders apart by themselves. The distance in the note is what the search
-    reached, not a test: it claims its best draft whenever the update stands out of its known noise. Only classifiers.
+    A causal language model proposes words and orders, after the paper; here it chooses what is looked at, and the
+    update alone decides. The paper matches plain gradients by cosine or L2 + L1, with labels given. The distance in
+    the note is what the search reached, not a test: it claims its best draft whenever the update stands out of its
+    known noise. Only classifiers.
     """
 
     name: ClassVar[str] = "gradient-matching"
@@ -119,12 +122,13 @@ class GradientMatching(Attack[GradientMatchingConfig]):
         every = [n for each in free.lengths for n in each]
         backdrop = make_backdrop(body, targets, lengths=every, rng=rng, signs=signs)
         free = self._descended(backdrop, self._descended(backdrop, free, config.probe, kept=_KEPT), config.steps)
-        best = self._in_words(backdrop, free, longest, rng)
+        prior = causal_prior(config.prior, reader.view.lab.tokenizer)
+        best = self._in_words(backdrop, free, longest, prior, rng)
         for _ in range(config.cycles - 1):
             if best.complete:
                 break
             free = self._descended(backdrop, shaken(body, best.texts, longest, rng), config.steps)
-            best = max(best, self._in_words(backdrop, free, longest, rng), key=lambda search: search.share)
+            best = max(best, self._in_words(backdrop, free, longest, prior, rng), key=lambda search: search.share)
         return Drafted(best.texts, 1 - best.share)
 
     def _slots(self, facts: PublicFacts, longest: int) -> list[int]:
@@ -144,14 +148,17 @@ class GradientMatching(Attack[GradientMatchingConfig]):
         order = objective.distance(slots, progress=1.0).detach().argsort()[:kept].tolist()
         return Free(slots[order], [free.lengths[i] for i in order])
 
-    def _in_words(self, backdrop: Backdrop, free: Free, longest: int, rng: np.random.Generator) -> Exchange:
+    def _in_words(
+        self, backdrop: Backdrop, free: Free, longest: int, prior: Prior | None, rng: np.random.Generator
+    ) -> Exchange:
         """Return the texts that are found near the first of ``free``."""
         config, likely = self.config, near_words(backdrop.body, free, words=self.config.words, longest=longest)
         starts = [[max(1, slots - fewer) for slots in free.lengths[0]] for fewer in range(_OPENED + 1)]
         ends = descend_mixtures(backdrop, likely, starts, steps=config.steps, rate=_RATE, rng=rng)
-        best = max((Exchange(backdrop, texts, longest) for texts in ends), key=lambda search: search.share)
+        searches = [Exchange(Matched(backdrop, texts), longest, prior) for texts in ends]
+        best = max(searches, key=lambda search: search.share)
         kinds = torch.from_numpy(likely.tokens), torch.from_numpy(backdrop.body.allowed)
-        rounds = [kinds[round % 2] for round in range(config.rounds)]
+        rounds = [kinds[min(round % 3, 1)] for round in range(config.rounds)]
         best.run(rounds, tries=config.tries, moves=config.moves, rng=rng)
         return best
 

@@ -14,14 +14,15 @@ from qlorabench.threats.capabilities import Capability
 from qlorabench.threats.claims import ClientTexts, Goal, ReconstructionClaim
 from qlorabench.threats.view import View
 
-from ._backdrop import Backdrop, make_backdrop
+from ._backdrop import Backdrop, Matched, make_backdrop
 from ._dictionary import Dictionary, Floats, read_dictionary
 from ._drafts import Drafted, Reader, few_texts, read_clients
-from ._exchange import Exchange
+from ._exchange import Exchange, Prior
 from ._heads import heads_hidden, read_sides
 from ._mixtures import Likely, descend_mixtures
 from ._observed import Shown, evenly, first_modules
 from ._powers import claimed_words, word_powers
+from ._prior import SMALL, LanguageModel, causal_prior
 from ._targets import factor_targets
 from .attention_words import AttentionWordsConfig
 
@@ -41,6 +42,7 @@ class WordMatchingConfig(AttackConfig):
     rounds: int = Field(default=8, ge=0, le=10_000, description="rounds of exchanges of words, later ones of any word")
     tries: int = Field(default=24, ge=1, le=1000, description="words that are exchanged in a text in each round")
     moves: int = Field(default=60, ge=0, le=10_000, description="orders of a text that are looked at in each round")
+    prior: LanguageModel = SMALL
 
 
 class WordMatching(Attack[WordMatchingConfig]):
@@ -49,13 +51,14 @@ class WordMatching(Attack[WordMatchingConfig]):
     Tokens outnumber the rank, and the texts of an update cover each other. Powers of words by head and position
     (attention-words) say which words are likely where; every slot of every text is a mixture of them, and a descent
     raises the share of the update that the texts' gradients span, one unknown factor a text. Words are then exchanged
-    one by one, at last by any of the vocabulary. Gradients and update are divided by the covariance of the gradients
-    of random words, without which what all texts share hides what they say.
+    one by one, at last by any of the vocabulary, and orders changed; a causal language model proposes some of both.
+    Gradients and update are divided by the covariance of the gradients of random words, without which what all texts
+    share hides what they say.
 
     An update is taken for one step from the broadcast; with several local steps that is a first-order approximation.
     It claims its best texts where a word stands out by attention-words' rule, and says how much they leave unexplained.
     Texts start as long as their closing tokens are likely where, and get longer or shorter in the exchange. Only
-    classifiers, and no language prior.
+    classifiers.
     """
 
     name: ClassVar[str] = "word-matching"
@@ -114,14 +117,21 @@ class WordMatching(Attack[WordMatchingConfig]):
         longest = len(ends) - 1
         backdrop = make_backdrop(body, factor_targets(update), lengths=[n for each in lengths for n in each], rng=rng)
         some = np.isin(tokens, body.allowed)
-        return self._search(backdrop, Likely(tokens[some], powers[some, :longest]), lengths, rng)
+        prior = causal_prior(self.config.prior, reader.view.lab.tokenizer)
+        return self._search(backdrop, Likely(tokens[some], powers[some, :longest]), lengths, prior, rng)
 
     def _search(
-        self, backdrop: Backdrop, likely: Likely, lengths: list[list[int]], rng: np.random.Generator
+        self,
+        backdrop: Backdrop,
+        likely: Likely,
+        lengths: list[list[int]],
+        prior: Prior | None,
+        rng: np.random.Generator,
     ) -> Drafted:
         config, longest = self.config, likely.powers.shape[1]
         ends = descend_mixtures(backdrop, likely, lengths, steps=config.steps, rate=config.rate, rng=rng)
-        best = max((Exchange(backdrop, texts, longest) for texts in ends), key=lambda exchange: exchange.share)
+        searches = [Exchange(Matched(backdrop, texts), longest, prior) for texts in ends]
+        best = max(searches, key=lambda search: search.share)
         near, every = torch.from_numpy(likely.tokens), torch.from_numpy(backdrop.body.allowed)
         rounds = [near] * (config.rounds - config.rounds // 2) + [every] * (config.rounds // 2)
         best.run(rounds, tries=config.tries, moves=config.moves, rng=rng)

@@ -20,9 +20,18 @@ from ..threats.seats import CANDIDATES, PRESETS, view_of
 NAMES = registry("attacks").names()
 SMALL = {
     "attention-words": {"pool": 200, "words": 20},
-    "gradient-matching": {"starts": 2, "probe": 1, "steps": 2, "cycles": 2, "rounds": 1, "words": 20, "texts": 1},
-    "subspace-descent": {"steps": 4, "rounds": 1},
-    "word-matching": {"words": 20, "pool": 200, "starts": 1, "steps": 2, "rounds": 1},
+    "gradient-matching": {
+        "starts": 2,
+        "probe": 1,
+        "steps": 2,
+        "cycles": 2,
+        "rounds": 1,
+        "words": 20,
+        "texts": 1,
+        "prior": None,
+    },
+    "subspace-descent": {"steps": 4, "rounds": 1, "prior": None},
+    "word-matching": {"words": 20, "pool": 200, "starts": 1, "steps": 2, "rounds": 1, "prior": None},
 }
 """Budgets for those that search: the contract does not depend on how long they do."""
 SYSTEMS = {"plain": (), "defended": (FROZEN, QUANTIZED, UPLOAD)}

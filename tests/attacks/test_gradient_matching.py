@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from qlorabench.attacks._backdrop import Target
+from qlorabench.attacks._backdrop import Matched, Target, make_backdrop
 from qlorabench.attacks._dictionary import read_dictionary
 from qlorabench.attacks._drafts import few_texts
+from qlorabench.attacks._exchange import Exchange
 from qlorabench.attacks._observed import evenly
 from qlorabench.attacks._relaxed import draw, make_body, written_words
-from qlorabench.attacks._rewriting import rewrite
+from qlorabench.attacks._targets import stands_out
 from qlorabench.attacks.gradient_matching import Free, GradientMatching, GradientMatchingConfig, near_words, shaken
 from qlorabench.defenses.frozen_a import FrozenA, FrozenAConfig
 
@@ -34,7 +35,7 @@ def body(frozen):
 
 
 def attack(view, **config):
-    return GradientMatching(GradientMatchingConfig(**config)).run(view, np.random.default_rng(0)).clients
+    return GradientMatching(GradientMatchingConfig(prior=None, **config)).run(view, np.random.default_rng(0)).clients
 
 
 def test_embeddings_are_read_as_the_words_and_places_they_are(body):
@@ -55,27 +56,6 @@ def body_tokenizer():
     from .test_span import TOKENIZER
 
     return TOKENIZER
-
-
-class Wanted:
-    """Words that are wanted, in order."""
-
-    def __init__(self, body, ids):
-        self.goal = body.embed(torch.tensor(ids))
-
-    def distance(self, slots, *, progress):
-        length = min(slots.shape[2], len(self.goal))
-        gap = ((slots[:, 0, :length] - self.goal[:length]) ** 2).mean((1, 2))
-        return gap + abs(slots.shape[2] - len(self.goal))
-
-
-@pytest.mark.parametrize("start", [[5, 6, 7], [200, 100, 300, 201, 9], [100, 200, 300]])
-def test_rewriting_finds_what_is_wanted(body, start):
-    ids = torch.tensor([start])
-    found = rewrite(
-        body, Wanted(body, [100, 200, 300, 201]), ids, rounds=80, tries=16, longest=6, rng=np.random.default_rng(0)
-    )
-    assert found.ids.tolist() == [[100, 200, 300, 201]]
 
 
 def test_known_noise_drowns_a_tensor_by_its_power():
@@ -142,3 +122,29 @@ def test_a_language_model_is_blind_at_plan_time(frozen):
 def test_updates_are_picked_evenly():
     assert evenly([], 3) == []
     assert evenly(list("abcde"), 3) == ["a", "c", "e"]
+
+
+def test_power_over_all_elements_shows_what_no_direction_does():
+    rng = np.random.default_rng(0)
+    noise = [rng.normal(size=(64, 8)) for _ in range(18)]
+    assert not stands_out(noise)
+    assert stands_out([rows * 1.05 for rows in noise])
+    assert stands_out([*noise[1:], noise[0] + 5 * np.outer(rng.normal(size=64), np.eye(8)[0])])
+
+
+def test_under_noise_a_word_must_explain_more_than_one_at_random(frozen, body):
+    state = {name: value for name, value in frozen.updates[0].state.items() if name.endswith(".B")}
+    spread = 0.2 * max(float(value.std()) for value in state.values())
+    draws = torch.Generator().manual_seed(0)
+    targets = {n: Target(v + spread * torch.randn(v.shape, generator=draws), spread**2) for n, v in state.items()}
+    exact = {name: Target(value, 0.0) for name, value in state.items()}
+    text = [100, 200, 300, 201]
+    noisy, plain = (
+        Exchange(Matched(make_backdrop(body, t, lengths=[4], rng=np.random.default_rng(0)), [list(text)]), 6)
+        for t in (targets, exact)
+    )
+    assert noisy.fit.word_cost > 0
+    assert plain.fit.word_cost == 0
+    words = torch.from_numpy(body.allowed)
+    noisy.run([words] * 4, tries=8, moves=0, rng=np.random.default_rng(0))
+    assert noisy.texts == [text]

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from qlorabench.attacks._backdrop import Target, explained, make_backdrop, text_gradients
+from qlorabench.attacks import _exchange
+from qlorabench.attacks._backdrop import Matched, Target, explained, make_backdrop, text_gradients
 from qlorabench.attacks._dictionary import read_dictionary
-from qlorabench.attacks._exchange import Exchange, other_orders
+from qlorabench.attacks._exchange import Exchange, order_scores, other_orders
 from qlorabench.attacks._gradients import example_gradients, linear_owners
 from qlorabench.attacks._mixtures import Likely, descend_mixtures
 from qlorabench.attacks._relaxed import make_body
@@ -47,7 +48,7 @@ def backdrop(frozen, body):
 
 def attack(view, **config):
     config = {"words": 30, "pool": 400, "starts": 1, "steps": 5, "rounds": 2, **config}
-    return WordMatching(WordMatchingConfig(**config)).run(view, np.random.default_rng(0)).clients
+    return WordMatching(WordMatchingConfig(prior=None, **config)).run(view, np.random.default_rng(0)).clients
 
 
 def test_gradients_of_texts_of_several_lengths_are_those_of_each_alone(body):
@@ -71,20 +72,20 @@ def test_the_signs_of_one_texts_gradients_are_explained_by_that_text(frozen, bod
     targets = {name: Target(-value[0].sign(), 0.0) for name, value in alone.items() if name.endswith(".B")}
     backdrop = make_backdrop(body, targets, lengths=[4], rng=np.random.default_rng(0), signs=True)
     rng = np.random.default_rng(1)
-    assert Exchange(backdrop, [list(TEXTS[0])], 6).share > 0.8
-    assert max(Exchange(backdrop, [rng.integers(4, 600, 4).tolist()], 6).share for _ in range(5)) < 0.5
+    assert Exchange(Matched(backdrop, [list(TEXTS[0])]), 6).share > 0.8
+    assert max(Exchange(Matched(backdrop, [rng.integers(4, 600, 4).tolist()]), 6).share for _ in range(5)) < 0.5
 
 
 def test_the_true_texts_explain_an_update_and_others_hardly_any_of_it(backdrop):
     rng = np.random.default_rng(1)
-    assert Exchange(backdrop, [list(text) for text in TEXTS], 6).share > 0.99
-    others = [Exchange(backdrop, rng.integers(4, 600, size=(2, 4)).tolist(), 6).share for _ in range(5)]
+    assert Exchange(Matched(backdrop, [list(text) for text in TEXTS]), 6).share > 0.99
+    others = [Exchange(Matched(backdrop, rng.integers(4, 600, size=(2, 4)).tolist()), 6).share for _ in range(5)]
     assert max(others) < 0.3
 
 
 def test_the_more_words_are_right_the_more_is_explained(backdrop):
     shares = [
-        Exchange(backdrop, [[100, 200, 300, 201][:right] + [500] * (4 - right), [17, 330, 450]], 6).share
+        Exchange(Matched(backdrop, [[100, 200, 300, 201][:right] + [500] * (4 - right), [17, 330, 450]]), 6).share
         for right in range(5)
     ]
     assert shares == sorted(shares)
@@ -95,27 +96,73 @@ def test_the_more_words_are_right_the_more_is_explained(backdrop):
     [([100, 200, 55, 201], 0), ([100, 300, 200, 201], 100), ([100, 300, 201], 0)],
 )
 def test_a_search_puts_a_wrong_word_or_order_right_and_finds_a_missing_word(backdrop, start, moves):
-    search = Exchange(backdrop, [start, [17, 330, 450]], 6)
+    search = Exchange(Matched(backdrop, [start, [17, 330, 450]]), 6)
     search.run([torch.from_numpy(backdrop.body.allowed)] * 4, tries=40, moves=moves, rng=np.random.default_rng(0))
     assert search.texts == TEXTS
     assert search.complete
 
 
 def test_where_no_word_is_left_to_exchange_texts_stay(backdrop):
-    search = Exchange(backdrop, [[100]], 1)
+    search = Exchange(Matched(backdrop, [[100]]), 1)
     search.run([torch.tensor([100])] * 2, tries=5, moves=5, rng=np.random.default_rng(0))
     assert search.texts == [[100]]
 
 
 def test_other_orders_are_swaps_and_segments_that_moved():
     assert other_orders([5]) == []
-    assert other_orders([5, 6]) == [[6, 5]]
+    assert other_orders([5, 6]) == [(1, 0)]
+    assert other_orders([5, 5]) == []
     orders = other_orders(list(range(8)))
     assert all(sorted(order) == list(range(8)) for order in orders)
-    assert len({tuple(order) for order in orders}) == len(orders)
-    assert [0, 6, 2, 3, 4, 5, 1, 7] in orders
-    assert [5, 6, 7, 0, 1, 2, 3, 4] in orders
-    assert list(range(8)) not in orders
+    assert len(set(orders)) == len(orders)
+    assert (0, 6, 2, 3, 4, 5, 1, 7) in orders
+    assert (5, 6, 7, 0, 1, 2, 3, 4) in orders
+    assert tuple(range(8)) not in orders
+    read = [tuple("abab"[i] for i in order) for order in other_orders([1, 2, 1, 2])]
+    assert len(set(read)) == len(read)
+    assert tuple("abab") not in read
+
+
+def test_orders_are_as_likely_as_their_words_after_each_other():
+    after = torch.from_numpy(np.random.default_rng(0).normal(size=(4, 4)))
+    naive = [
+        after[0, 2] + after[3, 0] + after[1, 1] + after[2, 3],
+        after[0, 0] + after[1, 1] + after[2, 2] + after[3, 3],
+    ]
+    assert order_scores(after, [(2, 0, 1), (0, 1, 2)]) == pytest.approx([float(x) for x in naive])
+
+
+def test_a_text_of_one_word_has_no_other_order():
+    assert order_scores(torch.zeros(2, 2), []).shape == (0,)
+
+
+class Certain:
+    """A prior that knows which text is said."""
+
+    def __init__(self, text):
+        self.next = dict(zip([-1, *text], [*text, -1], strict=True))
+
+    def after(self, text):
+        chances = torch.full((len(text) + 1, 601), -9.0)
+        for row, word in zip(chances, [-1, *text], strict=True):
+            if word in self.next:
+                row[self.next[word]] = 0.0
+        return chances
+
+
+def test_the_prior_says_which_orders_are_looked_at(backdrop):
+    start = [201, 100, 200, 300]  # a segment that moved, one of nine other orders
+    for prior, found in ((Certain(TEXTS[0]), True), (Certain(start), False)):
+        search = Exchange(Matched(backdrop, [list(start), [17, 330, 450]]), 6, prior)
+        search._reorder(0, 2, np.random.default_rng(0))
+        assert (search.texts == TEXTS) is found
+
+
+def test_the_prior_says_which_words_are_tried(backdrop, monkeypatch):
+    monkeypatch.setattr(_exchange, "_LIKELY", 1)
+    search = Exchange(Matched(backdrop, [[100, 200, 55, 201], [17, 330, 450]]), 6, Certain(TEXTS[0]))
+    words = torch.from_numpy(backdrop.body.allowed)
+    assert (2, 300) in search._moves(search.fit.place(0), words)
 
 
 def test_mixtures_of_few_words_end_at_the_texts(backdrop):
@@ -123,7 +170,7 @@ def test_mixtures_of_few_words_end_at_the_texts(backdrop):
     likely = Likely(tokens, np.ones((len(tokens), 4)))
     rng = np.random.default_rng(0)
     ends = descend_mixtures(backdrop, likely, [[4, 3]] * 4, steps=60, rate=0.2, rng=rng)
-    best = max((Exchange(backdrop, texts, 6) for texts in ends), key=lambda search: search.share)
+    best = max((Exchange(Matched(backdrop, texts), 6) for texts in ends), key=lambda search: search.share)
     true = {word for text in TEXTS for word in text}
     assert len(true & {word for text in best.texts for word in text}) >= 5
     assert [len(text) for text in best.texts] == [4, 3]
