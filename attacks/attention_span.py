@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
+import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -15,16 +16,24 @@ from qlorabench.threats.capabilities import Capability
 from qlorabench.threats.claims import Goal, ReconstructionClaim
 from qlorabench.threats.view import View
 
+from ._backdrop import Matched, make_backdrop
 from ._dictionary import Dictionary, read_dictionary
+from ._drafts import Reader
+from ._exchange import Exchange
 from ._heads import heads_hidden, read_sides
 from ._observed import Change, client_shows, evenly, first_modules
 from ._places import Pairs
+from ._prior import SMALL, LanguageModel, causal_prior
 from ._pursuit import Pursuit, remainders
 from ._reading import Reading
-from ._spelling import client_texts
+from ._relaxed import make_body
+from ._spelling import client_texts, spells
+from ._targets import factor_targets
 
 _SHORTEST = 4
 """Tokens that a text has at least: its ends and two words."""
+_SPANNED = 0.5
+"""Share of an update beyond which a text is claimed whose words were found at other places."""
 _PATIENCE = 2
 """Updates without an explanation after which a client is left alone."""
 
@@ -35,6 +44,12 @@ class AttentionSpanConfig(AttackConfig):
     updates: int = Field(default=16, ge=1, le=10_000, description="updates of a client that are read, evenly spread")
     pool: int = Field(default=10_000, ge=100, le=1_000_000, description="(token, position) pairs kept in the search")
     repairs: int = Field(default=4, ge=0, le=100, description="times that the weakest choices are taken back")
+    rounds: int = Field(
+        default=6, ge=0, le=100_000, description="rounds of the search for the order of words whose places make no text"
+    )
+    tries: int = Field(default=24, ge=1, le=1000, description="words that are exchanged in a text in each of these")
+    moves: int = Field(default=160, ge=0, le=10_000, description="orders of a text that are looked at in each of these")
+    prior: LanguageModel = SMALL
     max_positions: int | None = Field(
         default=None, ge=1, le=4096, description="positions looked at; the task's text length if absent"
     )
@@ -49,7 +64,10 @@ class AttentionSpan(Attack[AttentionSpanConfig]):
     places, all made of the same few (token, position) pairs; a joint pursuit finds them, and when nothing above the
     noise is left they are certain. It needs tokens <= head width - rank, counted over all texts of the update.
 
-    Nothing is claimed of an update that could not be explained whole. Found here; we know of no publication.
+    Nothing is claimed of an update that could not be explained whole. Behind noise (a codec's, mostly) its words can
+    stand at places that make no text, some of them twice. Where it is of one text, a search over other
+    words and orders goes on from them until the text's gradients span most of the update; that text is claimed.
+    Found here; we know of no publication.
     """
 
     name: ClassVar[str] = "attention-span"
@@ -71,11 +89,13 @@ class AttentionSpan(Attack[AttentionSpanConfig]):
         modules = first_modules(view.facts, width=dictionary.words.shape[1])
         if not any(f"{module}.B" in view.facts.travelling.names for module in modules):
             return ReconstructionClaim((), note="no factor B of layer 0 travels")
+        reader = Reader(view, make_body(view.lab, dictionary, first_module=modules[0]))
         clients = range(view.colluders, view.facts.clients)
-        read = [(client, self._read(view, client, modules, dictionary)) for client in clients]
+        read = [(client, self._read(reader, client, modules, rng)) for client in clients]
         return ReconstructionClaim(tuple(client_texts(client, reading, view.lab.tokenizer) for client, reading in read))
 
-    def _read(self, view: View, client: int, modules: list[str], dictionary: Dictionary) -> Reading:
+    def _read(self, reader: Reader, client: int, modules: list[str], rng: np.random.Generator) -> Reading:
+        view = reader.view
         texts = view.facts.schedule.batch(client) * view.facts.training.local_steps
         if texts * _SHORTEST > _head_width(view):
             return Reading(note=f"{texts} texts in an update are more tokens than a head is wide")
@@ -87,13 +107,34 @@ class AttentionSpan(Attack[AttentionSpanConfig]):
         for tried, shown in enumerate(picked):
             if tried == _PATIENCE and not found:  # the others hold as many texts
                 break
-            pairs = self._pairs(view, held[shown.round], shown.of_b, dictionary, known=found)
+            pairs = self._pairs(view, held[shown.round], shown.of_b, reader.body.dictionary, known=found)
             if pairs and pairs not in found:
-                found.append(pairs)
+                one = texts == 1 and not spells(pairs, view.lab.tokenizer)
+                found.append((self._text(reader, client, shown.round, pairs, rng) if one else None) or pairs)
             explained += bool(pairs)
         everything = frozenset[tuple[int, int]]().union(*found)
         note = f"{explained} of {len(picked)} updates explained"
         return Reading(frozenset(token for token, _ in everything), everything, tuple(found), note)
+
+    def _text(self, reader: Reader, client: int, round: int, pairs: Pairs, rng: np.random.Generator) -> Pairs | None:
+        """Return the pairs of a text made of words in ``pairs`` whose gradients span most of the update, if any."""
+        body, config = reader.mounted(round), self.config
+        row = [token for token, _ in sorted(pairs, key=lambda pair: pair[1]) if token in body.allowed]
+        if not row or body.ends is None or not config.rounds:
+            return None
+        longest = reader.view.facts.max_length - 2
+        update = next(shown for shown in reader.shown(client) if shown.round == round)
+        backdrop = make_backdrop(body, factor_targets(update), lengths=[min(len(row), longest)], rng=rng)
+        prior = causal_prior(config.prior, reader.view.lab.tokenizer)
+        search = Exchange(Matched(backdrop, [row[:longest]]), longest, prior)
+        own, every = torch.tensor(sorted(set(row))), torch.from_numpy(body.allowed)
+        last = config.rounds // 3
+        words = [own] * (config.rounds - last) + [every] * last
+        search.run(words, tries=config.tries, moves=config.moves, rng=rng)
+        if search.share < _SPANNED:
+            return None
+        opening, closing = body.ends
+        return frozenset((token, i) for i, token in enumerate([opening, *search.texts[0], closing]))
 
     def _pairs(
         self,
