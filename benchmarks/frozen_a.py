@@ -5,6 +5,8 @@
     python -m benchmarks.frozen_a --words    # attention-words in its place, on one, two and four texts an update
     python -m benchmarks.frozen_a --texts    # word-matching in its place, on one step on a batch of four texts
     python -m benchmarks.frozen_a --coarse   # word-matching in its place, on one text behind a 4-bit upload
+    python -m benchmarks.frozen_a --descent  # subspace-descent in its place: r = 64, uploads of 8 and 4 bits, two texts
+    python -m benchmarks.frozen_a --noise    # attention-span and subspace-descent under more and more Gaussian noise
 
 Every text is a client of its own in a real federation, and every four where an update is of four; the server sees its
 update and nothing else.
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -37,7 +40,7 @@ from qlorabench.suite.schema import TaskConfig
 from qlorabench.tasks.backbones import Backbone, load_backbone
 from qlorabench.tasks.task import PreparedTask, load_data, prepare
 from qlorabench.threats.capabilities import Capability
-from qlorabench.threats.view import View
+from qlorabench.threats.view import Update, View
 
 HERE = Path()
 
@@ -60,6 +63,8 @@ class Setting:
     """Texts that others than these clients have."""
     attack: str = "attention-span"
     """Which one reads; it looks at one update."""
+    noise: float = 0.0
+    """Noise multiplier of one step of DP-SGD that clips to just the norm of the update, added to it and known."""
 
     @property
     def rows(self) -> int:
@@ -106,6 +111,33 @@ COARSE = [
         attack="word-matching",
     )
 ]
+DESCENT = [
+    Setting("r = 64", 64, clients=8, attack="subspace-descent"),
+    *(
+        Setting(
+            f"r = 64, {bits}-bit upload",
+            64,
+            defenses=(("quantized-upload", {"bits": bits}),),
+            clients=8,
+            attack="subspace-descent",
+        )
+        for bits in (8, 4)
+    ),
+    Setting("r = 64, a batch of two texts", 64, batch=2, clients=8, attack="subspace-descent"),
+    Setting(
+        "r = 64, a batch of two texts, 8-bit upload",
+        64,
+        batch=2,
+        clients=8,
+        attack="subspace-descent",
+        defenses=(("quantized-upload", {"bits": 8}),),
+    ),
+]
+NOISE = [
+    Setting(f"r = {rank}, noise {noise:g}, {attack}", rank, clients=8, attack=attack, noise=noise)
+    for rank, attack in ((8, "attention-span"), (64, "subspace-descent"))
+    for noise in (0.0003, 0.001, 0.003, 0.01, 0.03)
+]
 
 
 def victims(setting: Setting, backbone: Backbone) -> PreparedTask:
@@ -125,7 +157,8 @@ def measure(setting: Setting, backbone: Backbone, out: Path) -> list[str]:
     with Pool(Bench, backbone, {0: task}, workers=default_workers()) as pool:
         ensure_trained(pool, spec, out)
     bench = Bench(backbone, {0: task})
-    view, secrets = _last_round(seat(bench, spec, out, "server")), trained_scene(bench, spec, out).store.secrets
+    view = _noisy(_last_round(seat(bench, spec, out, "server")), setting.noise)
+    secrets = trained_scene(bench, spec, out).store.secrets
     start = time.perf_counter()
     cls = registry("attacks").load(setting.attack)
     attack = cls(cls.Config(updates=1))
@@ -164,9 +197,32 @@ def _last_round(view: View) -> View:
     return replace(view, _facets={**view._facets, Capability.OTHERS_UPDATES: updates})
 
 
+def _noisy(view: View, multiplier: float) -> View:
+    """Return ``view`` with ``multiplier`` times the norm of each update as noise in its elements, which it knows of."""
+    draws = torch.Generator().manual_seed(0)
+
+    def noisy(update: Update) -> Update:
+        spread = multiplier * float(sum(x.square().sum() for x in update.state.values())) ** 0.5
+        state = {n: x + spread * torch.randn(x.shape, generator=draws) for n, x in update.state.items()}
+        known = {n: torch.full_like(x, spread**2) for n, x in update.state.items()}
+        return replace(update, state=state, noise=known)
+
+    if not multiplier:
+        return view
+    return replace(view, _facets={**view._facets, Capability.OTHERS_UPDATES: tuple(map(noisy, view.updates))})
+
+
 def main() -> None:
     """Print the table."""
-    kinds = {"": HEADLINE, "--chart": CHART, "--words": WORDS, "--texts": TEXTS, "--coarse": COARSE}
+    kinds = {
+        "": HEADLINE,
+        "--chart": CHART,
+        "--words": WORDS,
+        "--texts": TEXTS,
+        "--coarse": COARSE,
+        "--descent": DESCENT,
+        "--noise": NOISE,
+    }
     settings = kinds.get(" ".join(sys.argv[1:]))
     if settings is None:
         sys.exit(f"frozen_a takes one of {', '.join(filter(None, kinds))}, or nothing")

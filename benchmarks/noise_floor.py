@@ -63,9 +63,9 @@ SECRETS = {
 }
 SEATS = ("server", "client", "end-user")
 SLOW = {
-    "gradient-matching": {"starts": 4, "steps": 40, "cycles": 2},
-    "subspace-descent": {"steps": 60},
-    "word-matching": {"steps": 30, "starts": 1, "rounds": 4},
+    "gradient-matching": {"starts": 4, "steps": 40, "cycles": 2, "prior": None},
+    "subspace-descent": {"steps": 60, "prior": None},
+    "word-matching": {"steps": 30, "starts": 1, "rounds": 4, "prior": None},
     "attention-span": {},
 }
 """Attacks that search, with the budget that they get here; they are tried `FEW` times."""
