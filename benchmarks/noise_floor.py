@@ -66,7 +66,7 @@ SLOW = {
     "gradient-matching": {"starts": 4, "steps": 40, "cycles": 2, "prior": None},
     "subspace-descent": {"steps": 60, "prior": None},
     "word-matching": {"steps": 30, "starts": 1, "rounds": 4, "prior": None},
-    "attention-span": {},
+    "attention-span": {"prior": None},
 }
 """Attacks that search, with the budget that they get here; they are tried `FEW` times."""
 MANY, FEW = 40, 10

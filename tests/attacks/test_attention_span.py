@@ -118,7 +118,7 @@ def drawn(view, batches, client):
 @pytest.mark.parametrize("defenses", [(FROZEN,), ()])
 def test_each_text_of_a_federation_that_takes_one_a_step_is_read_in_order(tmp_path, defenses):
     view, batches = attacked(tmp_path, *defenses)
-    claim = AttentionSpan(AttentionSpanConfig()).run(view, np.random.default_rng(0))
+    claim = AttentionSpan(AttentionSpanConfig(prior=None)).run(view, np.random.default_rng(0))
     for said in claim.clients:
         true = drawn(view, batches, said.client)
         assert said.placed == frozenset().union(*true)
@@ -130,7 +130,7 @@ def test_an_update_that_moved_nothing_does_not_shift_the_others_rounds(tmp_path)
     first, *rest = (u for u in view.updates if u.client == 1)
     still = replace(first, state={name: torch.zeros_like(value) for name, value in first.state.items()})
     blank = replace(view, _facets={**view._facets, Capability.OTHERS_UPDATES: (still, *rest)})
-    claim = AttentionSpan(AttentionSpanConfig()).run(blank, np.random.default_rng(0))
+    claim = AttentionSpan(AttentionSpanConfig(prior=None)).run(blank, np.random.default_rng(0))
     said = next(texts for texts in claim.clients if texts.client == 1)
     assert len(said.texts) == len({row for round in batches[1][1:] for step in round for row in step})
 
@@ -138,7 +138,7 @@ def test_an_update_that_moved_nothing_does_not_shift_the_others_rounds(tmp_path)
 def test_more_texts_than_a_head_is_wide_and_loud_noise_give_no_claim(tmp_path):
     for defenses, changes in (((FROZEN,), {"batch_size": 10}), ((FROZEN, PRIVATE), {})):
         view, _ = attacked(tmp_path, *defenses, **changes)
-        claim = AttentionSpan(AttentionSpanConfig()).run(view, np.random.default_rng(0))
+        claim = AttentionSpan(AttentionSpanConfig(prior=None)).run(view, np.random.default_rng(0))
         for said in claim.clients:
             few = view.facts.schedule.batch(said.client) * 4 <= 24
             assert not said.tokens or (few and not defenses[1:])
@@ -149,7 +149,7 @@ def test_adamw_and_rotary_targets_are_refused_when_the_suite_is_planned(tmp_path
     optimizer = view.facts.training.optimizer.model_copy(update={"kind": "adamw"})
     training = view.facts.training.model_copy(update={"optimizer": optimizer})
     lora = view.facts.lora.model_copy(update={"targets": ("q_proj", "k_proj")})
-    attack = AttentionSpan(AttentionSpanConfig())
+    attack = AttentionSpan(AttentionSpanConfig(prior=None))
     assert attack.blind(view.facts) is None
     assert "AdamW" in attack.blind(replace(view.facts, training=training))
     assert "rotary" in attack.blind(replace(view.facts, lora=lora))
@@ -161,7 +161,7 @@ def test_a_text_that_comes_again_is_not_searched_again(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "qlorabench.attacks.attention_span.Pursuit", lambda *a, **k: searches.append(a) or Pursuit(*a, **k)
     )
-    claim = AttentionSpan(AttentionSpanConfig()).run(view, np.random.default_rng(0))
+    claim = AttentionSpan(AttentionSpanConfig(prior=None)).run(view, np.random.default_rng(0))
     texts = [drawn(view, batches, said.client) for said in claim.clients]
     assert all(said.placed == frozenset().union(*true) for said, true in zip(claim.clients, texts, strict=True))
     assert len(searches) == sum(map(len, texts))

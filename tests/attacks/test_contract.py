@@ -19,6 +19,7 @@ from ..threats.seats import CANDIDATES, PRESETS, view_of
 
 NAMES = registry("attacks").names()
 SMALL = {
+    "attention-span": {"prior": None},
     "attention-words": {"pool": 200, "words": 20},
     "gradient-matching": {
         "starts": 2,

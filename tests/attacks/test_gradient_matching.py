@@ -8,11 +8,12 @@ import torch
 
 from qlorabench.attacks._backdrop import Matched, Target, make_backdrop
 from qlorabench.attacks._dictionary import read_dictionary
-from qlorabench.attacks._drafts import few_texts
+from qlorabench.attacks._drafts import Reader, few_texts
 from qlorabench.attacks._exchange import Exchange
 from qlorabench.attacks._observed import evenly
 from qlorabench.attacks._relaxed import draw, make_body, written_words
 from qlorabench.attacks._targets import stands_out
+from qlorabench.attacks.attention_span import AttentionSpan, AttentionSpanConfig
 from qlorabench.attacks.gradient_matching import Free, GradientMatching, GradientMatchingConfig, near_words, shaken
 from qlorabench.defenses.frozen_a import FrozenA, FrozenAConfig
 
@@ -148,3 +149,17 @@ def test_under_noise_a_word_must_explain_more_than_one_at_random(frozen, body):
     words = torch.from_numpy(body.allowed)
     noisy.run([words] * 4, tries=8, moves=0, rng=np.random.default_rng(0))
     assert noisy.texts == [text]
+
+
+def test_attention_span_puts_words_at_wrong_places_in_order(frozen, body):
+    attack = AttentionSpan(AttentionSpanConfig(prior=None))
+    wrong = frozenset({(CLS, 0), (200, 1), (100, 2), (201, 3), (300, 3), (SEP, 5)})
+    found = attack._text(Reader(frozen, body), 0, 0, wrong, np.random.default_rng(0))
+    assert found == {(CLS, 0), (100, 1), (200, 2), (300, 3), (201, 4), (SEP, 5)}
+    others = frozenset({(CLS, 0), (7, 1), (8, 1), (9, 2), (SEP, 4)})
+    assert (
+        AttentionSpan(AttentionSpanConfig(prior=None, rounds=1))._text(
+            Reader(frozen, body), 0, 0, others, np.random.default_rng(0)
+        )
+        is None
+    )
