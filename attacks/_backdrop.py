@@ -143,7 +143,8 @@ class Matched:
         basis: Tensor = torch.linalg.qr(self.features[rest].flatten(0, 1).T)[0]
         target = self.backdrop.target
         left = target - basis @ (basis.T @ target)
-        return MatchedPlace(self.backdrop, self.texts[k], basis, left, self.word_cost / float(left.square().sum()))
+        cost = self.word_cost / max(float(left.square().sum()), 1e-30)  # the others may explain it all
+        return MatchedPlace(self.backdrop, self.texts[k], basis, left, cost)
 
     def put(self, k: int, text: Text) -> None:
         """Replace text ``k``."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -140,8 +141,8 @@ class AlignedPlace:
     """What each module reads of the others, (m, d); empty where there are none."""
     mask: Tensor
     """Where these are of a text, (m,)."""
-    word_cost: float = 0.0
-    """Spaces are known or not: a word too many costs by what it leaves outside."""
+    word_cost: ClassVar[float] = 0.0
+    """A word too many lies outside of the spaces, which costs enough."""
 
     def shares(self, texts: Sequence[Text]) -> Tensor:
         """Return 1 less the distance with each of ``texts`` there, (n,)."""

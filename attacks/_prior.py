@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,6 +29,8 @@ LanguageModel = Annotated[
 SMALL: LanguageModel = SMOLLM2
 _CONTINUES = "##"
 """Marks a WordPiece that goes on with a word."""
+_KEPT = 8
+"""Texts whose next words are kept."""
 _END = "\n"
 """What follows a text."""
 
@@ -41,12 +43,22 @@ class CausalPrior:
     tokenizer: Any
     words: Sequence[str]
     """What each word of the backbone under attack adds to a line, V of them."""
+    _known: dict[tuple[int, ...], Tensor] = field(default_factory=dict, repr=False)
 
     def after(self, text: Text) -> Tensor:
         """Return how likely each word comes after the first i words of ``text``, (S + 1, V + 1), as logarithms.
 
         The last column is for the end of a text. Words that the model splits share the chance of their first part.
+        A search asks for the same few texts again and again: the last ones are kept.
         """
+        key = tuple(text)
+        if key not in self._known:
+            if len(self._known) >= _KEPT:
+                self._known.pop(next(iter(self._known)))
+            self._known[key] = self._after(text)
+        return self._known[key]
+
+    def _after(self, text: Text) -> Tensor:
         start = self._start
         rows = [self._ids[word] for word in text]
         line = torch.tensor([[*start, *(token for row in rows for token in row)]])
