@@ -54,8 +54,17 @@ class Filter:
 
     left: Tensor
     right: Tensor
+    """Both symmetric."""
     size: float
     """Norm of the whitened tensor of the update, so that all tensors count alike."""
+
+    def whitened(self, gradients: Tensor) -> Tensor:
+        """Return the whitened ``gradients`` (..., rows, columns).
+
+        Either matrix comes from the right: one product then serves all gradients, a quarter of the time of a product
+        for each.
+        """
+        return ((gradients @ self.right).mT @ self.left).mT / self.size
 
 
 @dataclass(frozen=True)
@@ -81,8 +90,7 @@ class Backdrop:
         found = text_gradients(self.body, self.layers, slots, lengths)
         if self.signs:
             found = {name: _softly_signed(gradients) for name, gradients in found.items()}
-        parts = [f.left @ found[name] @ f.right / f.size for name, f in self.filters.items()]
-        return torch.cat([part.flatten(2) for part in parts], dim=2)
+        return torch.cat([f.whitened(found[name]).flatten(2) for name, f in self.filters.items()], dim=2)
 
     def of_words(self, texts: Sequence[Text]) -> Tensor:
         """Return the features of ``texts`` of token ids, (N, C - 1, D), without a graph."""
@@ -211,10 +219,9 @@ def make_backdrop(
         gradients = block.reshape(-1, *value.shape)
         left = _inverse_root(torch.einsum("nor,npr->op", gradients, gradients), ridge)
         right = _inverse_root(torch.einsum("nor,nos->rs", gradients, gradients), ridge)
-        whitened = left @ value @ right
-        size = float(whitened.norm())
-        filters[name] = Filter(left, right, size or 1.0)
-        parts.append(whitened.flatten() / (size or 1.0))
+        size = float(Filter(left, right, 1.0).whitened(value).norm()) or 1.0
+        filters[name] = Filter(left, right, size)
+        parts.append(filters[name].whitened(value).flatten())
     whole = torch.cat(parts)
     drowned = np.array([target.drowned for target in targets.values()])
     return Backdrop(body, layers, filters, whole / whole.norm(), noise=float((drowned / (1 + drowned)).mean()))

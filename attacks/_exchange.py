@@ -112,17 +112,24 @@ class Exchange:
     def run(self, words: Sequence[Tensor], *, tries: int, moves: int, rng: Generator) -> None:
         """Go over the texts once for each of ``words``, from which exchanges take theirs; pass where nothing helped.
 
-        Of each text ``tries`` words are exchanged, and ``moves`` of its other orders are looked at.
+        Of each text ``tries`` words are exchanged in every round. ``moves`` of its other orders are looked at in every
+        second one and lengths in the others, and in any round what is left where nothing else helped that text.
         """
         stuck: list[Tensor] = []
-        for allowed in words:
+        for number, allowed in enumerate(words):
             if self.complete or any(kind is allowed for kind in stuck):
                 continue
-            each = range(len(self.texts))
-            helped = [self._improve(k, allowed, tries) for k in each]
-            stretched = [self._stretch(k, allowed, rng) for k in each]
-            moved = any([*helped, *stretched, *(self._reorder(k, moves, rng) for k in each)])
-            stuck = [] if moved else [*stuck, allowed]
+            helped = [self._better(k, allowed, number % 2 == 0, tries, moves, rng) for k in range(len(self.texts))]
+            stuck = [] if any(helped) else [*stuck, allowed]
+
+    def _better(self, k: int, allowed: Tensor, order: bool, tries: int, moves: int, rng: Generator) -> bool:
+        """Exchange words of text ``k``, then look at its ``order`` or else its length, and tell whether any helped."""
+
+        def other(order: bool) -> bool:
+            return self._reorder(k, moves, rng) if order else self._stretch(k, allowed, rng)
+
+        exchanged = self._improve(k, allowed, tries)
+        return other(order) or exchanged or other(not order)
 
     def _improve(self, k: int, allowed: Tensor, tries: int) -> bool:
         """Exchange words of text ``k`` where that explains more of what the other texts leave, and tell whether.

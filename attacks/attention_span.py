@@ -45,10 +45,10 @@ class AttentionSpanConfig(AttackConfig):
     pool: int = Field(default=10_000, ge=100, le=1_000_000, description="(token, position) pairs kept in the search")
     repairs: int = Field(default=4, ge=0, le=100, description="times that the weakest choices are taken back")
     rounds: int = Field(
-        default=6, ge=0, le=100_000, description="rounds of the search for the order of words whose places make no text"
+        default=9, ge=0, le=100_000, description="rounds of the search for the order of words whose places make no text"
     )
     tries: int = Field(default=24, ge=1, le=1000, description="words that are exchanged in a text in each of these")
-    moves: int = Field(default=160, ge=0, le=10_000, description="orders of a text that are looked at in each of these")
+    moves: int = Field(default=160, ge=0, le=10_000, description="orders of a text looked at in every second one")
     prior: LanguageModel = SMALL
     max_positions: int | None = Field(
         default=None, ge=1, le=4096, description="positions looked at; the task's text length if absent"

@@ -54,9 +54,9 @@ class GradientMatchingConfig(AttackConfig):
     penalty: float = Field(default=0.3, ge=0, le=100, description="weight of the usual length of a word's embedding")
     words: int = Field(default=200, ge=10, le=100_000, description="words near the free embeddings, for mixtures")
     cycles: int = Field(default=4, ge=1, le=1000, description="times that descent and search over words alternate")
-    rounds: int = Field(default=10, ge=0, le=100_000, description="rounds of the search over whole words in each")
+    rounds: int = Field(default=20, ge=0, le=100_000, description="rounds of the search over whole words in each")
     tries: int = Field(default=24, ge=1, le=1000, description="words that are exchanged in a text in each round")
-    moves: int = Field(default=100, ge=0, le=10_000, description="orders of a text that are looked at in each round")
+    moves: int = Field(default=50, ge=0, le=10_000, description="orders of a text looked at in every second round")
     prior: LanguageModel = SMALL
 
 

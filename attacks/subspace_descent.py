@@ -37,9 +37,9 @@ class SubspaceDescentConfig(AttackConfig):
     steps: int = Field(default=300, ge=1, le=100_000, description="steps of the descent on free embeddings")
     rate: float = Field(default=0.4, gt=0, le=100, description="Adam's rate, in standard deviations of the embeddings")
     penalty: float = Field(default=0.3, ge=0, le=100, description="weight of the usual length of a word's embedding")
-    rounds: int = Field(default=8, ge=0, le=100_000, description="rounds of the search over whole words")
+    rounds: int = Field(default=12, ge=0, le=100_000, description="rounds of the search over whole words")
     tries: int = Field(default=48, ge=1, le=1000, description="words that are exchanged in a text in each round")
-    moves: int = Field(default=1000, ge=0, le=10_000, description="orders of a text that are looked at in each round")
+    moves: int = Field(default=1000, ge=0, le=10_000, description="orders of a text looked at in every second round")
     prior: LanguageModel = SMALL
 
 

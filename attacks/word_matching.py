@@ -39,9 +39,9 @@ class WordMatchingConfig(AttackConfig):
     starts: int = Field(default=3, ge=1, le=64, description="random starts of the descent on mixtures")
     steps: int = Field(default=100, ge=1, le=100_000, description="steps of each descent")
     rate: float = Field(default=0.1, gt=0, le=10, description="Adam's rate on the logits of the mixtures")
-    rounds: int = Field(default=8, ge=0, le=10_000, description="rounds of exchanges of words, later ones of any word")
+    rounds: int = Field(default=12, ge=0, le=10_000, description="rounds of exchanges of words, later ones of any word")
     tries: int = Field(default=24, ge=1, le=1000, description="words that are exchanged in a text in each round")
-    moves: int = Field(default=60, ge=0, le=10_000, description="orders of a text that are looked at in each round")
+    moves: int = Field(default=60, ge=0, le=10_000, description="orders of a text looked at in every second round")
     prior: LanguageModel = SMALL
 
 

@@ -92,12 +92,17 @@ def test_the_more_words_are_right_the_more_is_explained(backdrop):
 
 
 @pytest.mark.parametrize(
-    ("start", "moves"),
-    [([100, 200, 55, 201], 0), ([100, 300, 200, 201], 100), ([100, 300, 201], 0)],
+    ("start", "tries", "moves"),
+    [
+        ([100, 200, 55, 201], 40, 0),
+        ([100, 300, 200, 201], 40, 100),
+        ([100, 300, 201], 0, 0),
+        ([100, 200, 300, 17, 201], 0, 0),
+    ],
 )
-def test_a_search_puts_a_wrong_word_or_order_right_and_finds_a_missing_word(backdrop, start, moves):
+def test_a_search_puts_a_wrong_word_order_or_length_right(backdrop, start, tries, moves):
     search = Exchange(Matched(backdrop, [start, [17, 330, 450]]), 6)
-    search.run([torch.from_numpy(backdrop.body.allowed)] * 4, tries=40, moves=moves, rng=np.random.default_rng(0))
+    search.run([torch.from_numpy(backdrop.body.allowed)] * 4, tries=tries, moves=moves, rng=np.random.default_rng(0))
     assert search.texts == TEXTS
     assert search.complete
 
