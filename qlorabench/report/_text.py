@@ -18,9 +18,9 @@ _UTILITY: dict[Utility, str] = {
 _LEGEND = (
     "bytes: as serialised, 1 kB = 1000 B. epsilon: the largest client's and seed's; '-' without differential "
     "privacy. Elsewhere '-' means that nothing was run.",
-    "leakage: advantage over the negative control, 0 to 1; the worst attack from the worst seat, and the "
-    "interval's lower end decides which. Several seeds: mean, and the widest interval; where a seed is lost, the "
-    "worst of the others.",
+    "leakage: advantage over the negative control, 0 to 1; the worst attack from the worst seat, the highest of "
+    "those that are measured (lower end above 0) if any is. Several seeds: mean, and the widest interval; where a "
+    "seed is lost, the worst of the others.",
     "'no utility gap': clients hold a model as good as the server's, so there is nothing to protect; 'exact "
     "broadcast': every client holds the adapter itself; 'nothing claimed': the attack found itself without a "
     "signal, which is no proof against others.",

@@ -55,13 +55,19 @@ def test_no_mean_over_the_seeds_that_are_left(status):
     assert (row.bytes_total.state, row.bytes_total.value) == ("not run", None)
 
 
-def test_worst_is_by_the_intervals_lower_end_then_by_the_value():
-    wide = leak(0.9, 0.1, 1.0, attack="wide")
-    firm = leak(0.5, 0.3, 0.7, attack="firm", threat="server")
-    firmer = leak(0.6, 0.3, 0.8, attack="firmer")
-    worst = leak_of(wide, firm, firmer)
-    assert (worst.attack, worst.threat, worst.value, worst.low, worst.high) == ("firmer", "client", 0.6, 0.3, 0.8)
-    assert (worst.state, worst.metric, worst.cells) == ("measured", "auc", {"measured": 3})
+def test_worst_is_the_highest_of_the_measured_leaks_then_the_surest():
+    chance = leak(1.0, 0.0, 1.0, attack="chance")
+    firm = leak(0.5, 0.4, 0.7, attack="firm", threat="server")
+    high = leak(0.9, 0.1, 1.0, attack="high")
+    surer = leak(0.9, 0.2, 1.0, attack="surer")
+    worst = leak_of(chance, firm, high, surer)
+    assert (worst.attack, worst.threat, worst.value, worst.low, worst.high) == ("surer", "client", 0.9, 0.2, 1.0)
+    assert (worst.state, worst.metric, worst.cells) == ("measured", "auc", {"measured": 4})
+
+
+def test_where_no_leak_is_measured_the_highest_stands():
+    worst = leak_of(leak(0.2, 0.0, 0.5, attack="low"), leak(0.4, 0.0, 0.9, attack="high"))
+    assert (worst.attack, worst.value, worst.low) == ("high", 0.4, 0.0)
 
 
 def test_goals_are_kept_apart_and_only_headlines_count():
@@ -157,7 +163,8 @@ def test_worst_agrees_with_a_naive_loop(drawn):
     worst = None
     for r in records:
         counts = r.validated or r.leakage_low > 0
-        if counts and (worst is None or (r.leakage_low, r.leakage) > (worst.leakage_low, worst.leakage)):
+        rank = (r.leakage_low > 0, r.leakage, r.leakage_low)
+        if counts and (worst is None or rank > (worst.leakage_low > 0, worst.leakage, worst.leakage_low)):
             worst = r
     cell = leak_of(*records)
     if worst is None:
