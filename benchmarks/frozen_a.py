@@ -5,6 +5,7 @@
     python -m benchmarks.frozen_a --words    # attention-words in its place, on one, two and four texts an update
     python -m benchmarks.frozen_a --texts    # word-matching in its place, on one step on a batch of four texts
     python -m benchmarks.frozen_a --coarse   # word-matching in its place, on one text behind a 4-bit upload
+    python -m benchmarks.frozen_a --search   # gradient-matching in its place, with its default budget
     python -m benchmarks.frozen_a --descent  # subspace-descent in its place: r = 64, uploads of 8 and 4 bits, two texts
     python -m benchmarks.frozen_a --noise    # attention-span and subspace-descent under more and more Gaussian noise
 
@@ -111,6 +112,7 @@ COARSE = [
         attack="word-matching",
     )
 ]
+SEARCH = [Setting("r = 8", clients=8, attack="gradient-matching")]
 DESCENT = [
     Setting("r = 64", 64, clients=8, attack="subspace-descent"),
     *(
@@ -220,6 +222,7 @@ def main() -> None:
         "--words": WORDS,
         "--texts": TEXTS,
         "--coarse": COARSE,
+        "--search": SEARCH,
         "--descent": DESCENT,
         "--noise": NOISE,
     }
