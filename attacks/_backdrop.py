@@ -61,8 +61,8 @@ class Filter:
     def whitened(self, gradients: Tensor) -> Tensor:
         """Return the whitened ``gradients`` (..., rows, columns).
 
-        Either matrix comes from the right: one product then serves all gradients, a quarter of the time of a product
-        for each.
+        Either matrix comes from the right: one product then serves all gradients, in a third of the time or less that
+        a product for each takes.
         """
         return ((gradients @ self.right).mT @ self.left).mT / self.size
 

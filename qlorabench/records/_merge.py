@@ -107,7 +107,7 @@ def _over_seeds(cells: Sequence[Measurement]) -> Leak | None:
 
 
 def _exposure(low: float | None, value: float | None) -> tuple[bool, float, float]:
-    """Return what orders leaks: those that are measured (lower end above 0) first, by what was read and not by how surely.
+    """Return what orders leaks: those that are measured (lower end above 0) first, by how much and not by how surely.
 
     By the lower end, an attack that reads every text of a few clients would come after one that reads parts of them:
     the interval of a few equal numbers is the widest.
