@@ -6,6 +6,7 @@
     python -m benchmarks.frozen_a --texts    # word-matching in its place, on one step on a batch of four texts
     python -m benchmarks.frozen_a --coarse   # word-matching in its place, on one text behind a 4-bit upload
     python -m benchmarks.frozen_a --search   # gradient-matching in its place, with its default budget
+    python -m benchmarks.frozen_a --prior    # the four that ask a language model, with noise in place of the update
     python -m benchmarks.frozen_a --descent  # subspace-descent in its place: r = 64, uploads of 8 and 4 bits, two texts
     python -m benchmarks.frozen_a --noise    # attention-span and subspace-descent under more and more Gaussian noise
 
@@ -66,6 +67,8 @@ class Setting:
     """Which one reads; it looks at one update."""
     noise: float = 0.0
     """Noise multiplier of one step of DP-SGD that clips to just the norm of the update, added to it and known."""
+    blank: bool = False
+    """Whether normal numbers of its spread stand in place of the update, which the attack does not know."""
 
     @property
     def rows(self) -> int:
@@ -113,6 +116,15 @@ COARSE = [
     )
 ]
 SEARCH = [Setting("r = 8", clients=8, attack="gradient-matching")]
+PRIOR = [
+    Setting(f"noise alone, {attack}", rank, clients=clients, attack=attack, blank=True)
+    for attack, rank, clients in (
+        ("attention-span", 8, 8),
+        ("word-matching", 8, 8),
+        ("subspace-descent", 64, 8),
+        ("gradient-matching", 8, 4),
+    )
+]
 DESCENT = [
     Setting("r = 64", 64, clients=8, attack="subspace-descent"),
     *(
@@ -160,6 +172,7 @@ def measure(setting: Setting, backbone: Backbone, out: Path) -> list[str]:
         ensure_trained(pool, spec, out)
     bench = Bench(backbone, {0: task})
     view = _noisy(_last_round(seat(bench, spec, out, "server")), setting.noise)
+    view = _blank(view) if setting.blank else view
     secrets = trained_scene(bench, spec, out).store.secrets
     start = time.perf_counter()
     cls = registry("attacks").load(setting.attack)
@@ -214,6 +227,17 @@ def _noisy(view: View, multiplier: float) -> View:
     return replace(view, _facets={**view._facets, Capability.OTHERS_UPDATES: tuple(map(noisy, view.updates))})
 
 
+def _blank(view: View) -> View:
+    """Return ``view`` with normal numbers of the spread of each tensor in place of it."""
+    draws = torch.Generator().manual_seed(0)
+
+    def blank(update: Update) -> Update:
+        state = {n: x.std() * torch.randn(x.shape, generator=draws) for n, x in update.state.items()}
+        return replace(update, state=state)
+
+    return replace(view, _facets={**view._facets, Capability.OTHERS_UPDATES: tuple(map(blank, view.updates))})
+
+
 def main() -> None:
     """Print the table."""
     kinds = {
@@ -223,6 +247,7 @@ def main() -> None:
         "--texts": TEXTS,
         "--coarse": COARSE,
         "--search": SEARCH,
+        "--prior": PRIOR,
         "--descent": DESCENT,
         "--noise": NOISE,
     }
