@@ -38,7 +38,7 @@ _SHAKEN, _OPENED = 0.5, 2
 
 
 class GradientMatchingConfig(AttackConfig):
-    """How long to search; one of the default cycles takes over a minute of a core for one text of MiniLM."""
+    """How long to search; the defaults take over two minutes of a core for one text of MiniLM."""
 
     updates: int = Field(default=1, ge=1, le=1000, description="updates of a client that are read, the first one on")
     length: int | None = Field(

@@ -28,7 +28,7 @@ from .attention_words import AttentionWordsConfig
 
 
 class WordMatchingConfig(AttackConfig):
-    """How long to search; the defaults take two to three minutes of a core for four texts of MiniLM."""
+    """How long to search; the defaults take some three minutes of a core for four texts of MiniLM."""
 
     updates: int = Field(default=1, ge=1, le=1000, description="updates of a client that are read, evenly spread")
     texts: int | None = Field(
