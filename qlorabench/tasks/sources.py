@@ -94,6 +94,9 @@ class ToySource(Source):
 class FileSource(Source):
     """Base class of the local files: a path and the names of the columns."""
 
+    unreadable: ClassVar[tuple[type[Exception], ...]] = (OSError, ValueError)
+    """What `read` raises where a file is not what it should be."""
+
     path: str = Field(min_length=1, description="File; a relative path starts at the suite's folder")
     text: str = Field(min_length=1, description="Column that holds the texts")
     label: str = Field(min_length=1, description="Column that holds the labels: text, whole numbers or true/false")
@@ -106,8 +109,7 @@ class FileSource(Source):
             raise UserError(f"data file {file} does not exist{_other_files(file)}")
         try:
             records = self.read(file)
-        # pyarrow raises NotImplementedError for a column of a type that it cannot convert
-        except (OSError, ValueError, NotImplementedError, csv.Error) as error:
+        except self.unreadable as error:
             raise UserError(f"cannot read {file} as {self.name}: {error}.{self._hint(error)}") from error
         _require(self.used, columns=records.columns, where=str(file))
         return table_from_rows(records.rows, name=file.name, text=self.text, label=self.label, group=self.group)
@@ -119,7 +121,7 @@ class FileSource(Source):
 
     @abstractmethod
     def read(self, file: Path) -> Records:
-        """Return what ``file`` holds; what cannot be read raises an ``OSError`` or a ``ValueError``."""
+        """Return what ``file`` holds; what cannot be read raises one of ``unreadable``."""
 
     def _hint(self, error: Exception) -> str:
         return ""
@@ -130,6 +132,7 @@ class CsvSource(FileSource):
 
     name: ClassVar[str] = "csv"
     description: ClassVar[str] = "a local file of delimited columns with a header line"
+    unreadable: ClassVar[tuple[type[Exception], ...]] = (OSError, ValueError, csv.Error)
 
     delimiter: str = Field(default=",", min_length=1, max_length=1, description="Character between columns")
     encoding: str = Field(default="utf-8", description="Encoding of the file; a byte-order mark is skipped")
@@ -179,6 +182,8 @@ class ParquetSource(FileSource):
 
     name: ClassVar[str] = "parquet"
     description: ClassVar[str] = "a local Apache Parquet file"
+    unreadable: ClassVar[tuple[type[Exception], ...]] = (OSError, ValueError, NotImplementedError)
+    """The last one is pyarrow's, for a column of a type that it cannot convert."""
 
     def read(self, file: Path) -> Records:
         """Return the rows; of the other columns the names only."""
