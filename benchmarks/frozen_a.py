@@ -28,6 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.attacks import seat
+from benchmarks.figures import percent
 from benchmarks.scratch import scratch
 from qlorabench.engines.federations import ensure_trained
 from qlorabench.engines.measure import trained_scene
@@ -35,7 +36,7 @@ from qlorabench.engines.pool import Pool
 from qlorabench.engines.run import default_workers
 from qlorabench.federation.bench import Bench, SystemSpec
 from qlorabench.plugins import registry
-from qlorabench.scoring.intervals import bootstrap, clopper_pearson
+from qlorabench.scoring.intervals import clopper_pearson, mean_of_shares
 from qlorabench.scoring.text import reconstruction_scores
 from qlorabench.seeding import Seed
 from qlorabench.suite.schema import TaskConfig
@@ -188,16 +189,16 @@ def measure(setting: Setting, backbone: Backbone, out: Path) -> list[str]:
         scores = reconstruction_scores(texts, said[client].texts)
         others += reconstruction_scores(every[client - 1], said[client].texts).rouge1.tolist()
         words = {int(t) for row in ids for t in row} - special
-        rouge.append(100 * float(np.mean(scores.rouge1)))
+        rouge.append(float(np.mean(scores.rouge1)))
         exact += scores.exact.tolist()
         recall.append(len(words & said[client].tokens) / len(words))
         true, claimed = true + len(words & said[client].tokens), claimed + len(said[client].tokens)
     share = clopper_pearson(int(sum(exact)), len(exact))
-    mean = bootstrap(np.array(rouge), lambda rows: float(rows.mean()), rng=np.random.default_rng(0))
+    mean = percent(mean_of_shares(np.array(rouge), rng=np.random.default_rng(0)))
     return [
         setting.name,
         str(len(exact)),
-        f"{mean.value:.1f} [{mean.low:.1f}, {mean.high:.1f}]",
+        mean,
         f"{100 * np.mean(others):.1f}",
         f"{share.value:.2f} [{share.low:.2f}, {share.high:.2f}]",
         f"{np.mean(recall):.3f}",

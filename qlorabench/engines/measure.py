@@ -32,6 +32,9 @@ from qlorabench.threats.observe import Challenge, draw_challenge, observe
 from qlorabench.threats.prompts import ExtractionGame, draw_prompts
 from qlorabench.threats.view import View
 
+_CONTROLS = 100
+"""Held-out texts that a claim of reconstruction is held against for each client, as far as there are so many."""
+
 
 @dataclass(frozen=True)
 class AttackSpec:
@@ -270,9 +273,15 @@ def _trained_on(scene: Scene, client: int, crafted: set[int]) -> Sentences:
     return _sentences(scene, np.array(sorted(drawn | crafted), dtype=np.int64))
 
 
-def _held_out(scene: Scene, count: int, seed: Seed) -> Sentences:
-    count = min(count, len(scene.task.holdout))
-    return _sentences(scene, seed.numpy().choice(scene.task.holdout, count, replace=False))
+def _held_out(scene: Scene, count: int, seed: Seed) -> list[Sentences]:
+    """Return lots of ``count`` held-out texts each, no text in two, so many that they hold `_CONTROLS` where they can.
+
+    The chance of a few texts to be claimed would else be told from as few others.
+    """
+    rows = seed.numpy().permutation(scene.task.holdout)
+    size = max(1, min(count, len(rows)))
+    lots = max(1, min(-(-_CONTROLS // size), len(rows) // size))
+    return [_sentences(scene, rows[i * size : (i + 1) * size][:count]) for i in range(lots)]
 
 
 def _sentences(scene: Scene, rows: np.ndarray) -> Sentences:

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import stats
 
 from qlorabench.errors import UserError
-from qlorabench.scoring.intervals import Interval, bootstrap, bootstrap_two, clopper_pearson
+from qlorabench.scoring.intervals import bootstrap, bootstrap_two, clopper_pearson, relative_gain
 from qlorabench.scoring.score import Score, against_control
 from qlorabench.threats.claims import ExtractionClaim
 
@@ -100,35 +100,6 @@ def _rate(metric: str, inside: np.ndarray, outside: np.ndarray) -> Score:
     found = clopper_pearson(int(inside.sum()), len(inside))
     base = clopper_pearson(int(outside.sum()), len(outside))
     return against_control(metric, found, control=base.value, leak=relative_gain(found, base))
-
-
-def relative_gain(rate: Interval, base: Interval) -> Interval:
-    """Return (rate - base) / (1 - base) with its interval, from the intervals of two independent rates.
-
-    It is 1 minus a ratio of two rates (of what is not extracted), whose limits are recovered from the limits of both:
-    Donner and Zou, Closed-form confidence intervals for functions of the normal mean and standard deviation,
-    Statistical Methods in Medical Research 2012, section 2. Exact limits of the rates keep it wide where all outcomes
-    are alike. A base of 1 leaves no gain to be had.
-    """
-    n = rate.n + base.n
-    if rate.value is None or base.value is None:
-        return Interval(None, None, None, n, "no secrets on one side")
-    if base.value == 1.0:
-        return Interval(0.0, 0.0, 1.0, n)
-    top, bottom = (Interval(1 - r.value, 1 - r.high, 1 - r.low, r.n) for r in (rate, base))  # type: ignore[operator]
-    return Interval(1 - top.value / bottom.value, 1 - _ratio(top, bottom, 1), 1 - _ratio(top, bottom, -1), n)  # type: ignore[operator]
-
-
-def _ratio(top: Interval, bottom: Interval, side: int) -> float:
-    """Return the upper (``side`` 1) or lower (-1) limit of a ratio of two rates."""
-    a, b = float(top.value or 0.0), float(bottom.value or 0.0)
-    end, other = (top.high, bottom.low) if side > 0 else (top.low, bottom.high)
-    end, other = float(end or 0.0), float(other or 0.0)
-    below = other * (2 * b - other)
-    if below <= 0.0:
-        return float("inf") if side > 0 else 0.0
-    spread = max((a * b) ** 2 - end * (2 * a - end) * below, 0.0)
-    return max(a * b + side * float(np.sqrt(spread)), 0.0) / below
 
 
 def _exposure(inside: np.ndarray, outside: np.ndarray, spaces: Sequence[int], *, rng: np.random.Generator) -> Score:

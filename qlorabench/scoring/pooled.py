@@ -12,6 +12,8 @@ from qlorabench.threats.claims import ClientTexts
 
 ENOUGH = 8
 """Clients below which a mean over clients says too little to be shown."""
+Texts = tuple[Sequence[set[int]], Sequence[str]]
+"""Texts of one client: the set of tokens of each, and the texts."""
 METRICS = ("token_recall", "rouge1", "rouge2", "exact")
 
 
@@ -26,17 +28,22 @@ class ClientMeans:
 
 def client_means(
     said: Mapping[int, ClientTexts],
-    truths: Sequence[tuple[Sequence[set[int]], Sequence[str]]],
-    controls: Sequence[tuple[Sequence[set[int]], Sequence[str]]],
+    truths: Sequence[Texts],
+    controls: Sequence[Sequence[Texts]],
 ) -> list[ClientMeans]:
     """Return the means of every metric; a client of whom nothing is claimed counts 0.
 
-    Each client's texts are given as (the set of tokens of each text, the texts).
+    ``controls`` has for each client some lots of held-out texts, over which its control is the mean.
     """
-    hits = [_means(said.get(i, ClientTexts(i)), *truth) for i, truth in enumerate(truths)]
-    misses = [_means(said.get(i, ClientTexts(i)), *control) for i, control in enumerate(controls)]
+    claims = [said.get(i, ClientTexts(i)) for i in range(len(truths))]
+    hits = [_means(claim, *truth) for claim, truth in zip(claims, truths, strict=True)]
+    misses = [[_means(claim, *lot) for lot in lots] for claim, lots in zip(claims, controls, strict=True)]
     return [
-        ClientMeans(metric, np.array([h[metric] for h in hits]), np.array([m[metric] for m in misses]))
+        ClientMeans(
+            metric,
+            np.array([hit[metric] for hit in hits]),
+            np.array([np.mean([miss[metric] for miss in lots]) for lots in misses]),
+        )
         for metric in METRICS
     ]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from qlorabench.scoring.intervals import bootstrap, bootstrap_two, clopper_pearson
-from qlorabench.scoring.pooled import ENOUGH, client_means
+from qlorabench.scoring.intervals import Interval, bootstrap, clopper_pearson, mean_of_shares, relative_gain
+from qlorabench.scoring.pooled import ENOUGH, Texts, client_means
 from qlorabench.scoring.score import SILENT, Score, against_control, from_interval
 from qlorabench.scoring.text import ReconstructionScores, reconstruction_scores, token_scores
 from qlorabench.threats.claims import ClientTexts, ReconstructionClaim
@@ -45,17 +45,17 @@ class Sentences:
 def judge_reconstruction(
     claim: ReconstructionClaim,
     truths: Sequence[Sentences],
-    controls: Sequence[Sentences],
+    controls: Sequence[Sequence[Sentences]],
     *,
     rng: np.random.Generator,
     insiders: int = 0,
 ) -> list[Score]:
     """Return the scores of the client that the claim exposes most.
 
-    ``truths`` and ``controls`` hold the sentences of each client and as many held-out ones. The worst of K
-    clients is picked after looking, so its intervals are at the Bonferroni level 1 - 0.05 / K: under the
-    null they exclude zero no more often than one interval at 0.95 does. From `ENOUGH` clients on their mean is
-    scored too, as one more look; the first ``insiders`` sit in the adversary's seat and have nothing to lose to it.
+    ``truths`` holds the sentences of each client, ``controls`` for each some lots of as many held-out ones. The worst
+    of K clients is picked after looking, so its intervals are at the Bonferroni level 1 - 0.05 / K: under the null
+    they exclude zero no more often than one interval at 0.95 does. From `ENOUGH` clients on their mean is scored too,
+    as one more look; the first ``insiders`` sit in the adversary's seat and have nothing to lose to it.
     """
     said = {texts.client: texts for texts in claim.clients}
     pooled = len(truths) - insiders >= ENOUGH
@@ -81,42 +81,44 @@ def judge_reconstruction(
 def _pooled(
     said: Mapping[int, ClientTexts],
     truths: Sequence[Sentences],
-    controls: Sequence[Sentences],
+    controls: Sequence[Sequence[Sentences]],
     *,
     rng: np.random.Generator,
     level: float,
     first: int,
 ) -> list[Score]:
     """Return the means over the clients from ``first`` on, one more headline at the same Bonferroni level."""
-    sides = [[([{t for _, t in pairs} for pairs in s.tokens], s.texts) for s in side] for side in (truths, controls)]
+    true = [_bags(truth) for truth in truths]
     rows = [
-        _against(f"{means.metric}_clients", means.hit[first:], means.miss[first:], rng=rng, level=level)
-        for means in client_means(said, *sides)
+        _against(
+            f"{means.metric}_clients",
+            mean_of_shares(means.hit[first:], rng=rng, level=level),
+            bootstrap(means.miss[first:], _mean, rng=rng, level=level),  # means of many texts, unlike the hits
+        )
+        for means in client_means(said, true, [[_bags(lot) for lot in lots] for lots in controls])
     ]
     note = f"mean over {len(truths) - first} clients"
     return [replace(row, note=note, headline=number == 0) for number, row in enumerate(rows)]
 
 
+def _bags(sentences: Sentences) -> Texts:
+    return [{token for _, token in pairs} for pairs in sentences.tokens], sentences.texts
+
+
 def _recall(
-    said: ClientTexts, truth: Sentences, control: Sentences, *, rng: np.random.Generator, level: float
+    said: ClientTexts, truth: Sentences, control: Sequence[Sentences], *, rng: np.random.Generator, level: float
 ) -> Score:
     """Mean over texts of the share of a text's distinct tokens that are claimed."""
-    hit, miss = (_recalls(said.tokens, sentences) for sentences in (truth, control))
-    return replace(_against("token_recall", hit, miss, rng=rng, level=level), headline=True)
+    hit, miss = (
+        mean_of_shares(np.concatenate([_recalls(said.tokens, lot) for lot in lots]), rng=rng, level=level)
+        for lots in ([truth], control)
+    )
+    return replace(_against("token_recall", hit, miss), headline=True)
 
 
-def _against(metric: str, hit: np.ndarray, miss: np.ndarray, *, rng: np.random.Generator, level: float) -> Score:
-    """Return the mean of ``hit``, a score of each text, with its leakage over ``miss``, those of the held-out ones."""
-    inside = bootstrap(hit, _mean, rng=rng, level=level)
-    base = _mean(miss)
-    leak = bootstrap_two(hit, miss, _gain, rng=rng, level=level)
-    if len(hit) > 1 and np.isin(hit, (0.0, 1.0)).all():
-        inside = clopper_pearson(int(hit.sum()), len(hit), level=level)
-        if hit.min() == hit.max() and base < 1.0:
-            # resampling equal units shows no spread: the exact interval of as many coins that fell alike does
-            ends = [None if end is None else (end - base) / (1.0 - base) for end in (inside.low, inside.high)]
-            leak = replace(leak, low=ends[0], high=ends[1])
-    return against_control(metric, inside, control=base, leak=leak)
+def _against(metric: str, hit: Interval, miss: Interval) -> Score:
+    """Return the mean score of the texts with its leakage over that of the held-out ones."""
+    return against_control(metric, hit, control=miss.value, leak=relative_gain(hit, miss))
 
 
 def _recalls(claimed: frozenset[int], sentences: Sentences) -> np.ndarray:
@@ -128,24 +130,18 @@ def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if len(values) else float("nan")
 
 
-def _gain(hit: np.ndarray, miss: np.ndarray) -> float:
-    """Leakage of the recall; a claim that holds every token there is tells nothing."""
-    base = miss.mean()
-    return float((hit.mean() - base) / (1.0 - base)) if base < 1.0 else 0.0
-
-
-def _precision(said: ClientTexts, truth: Sentences, control: Sentences, *, level: float) -> list[Score]:
+def _precision(said: ClientTexts, truth: Sentences, control: Sequence[Sentences], *, level: float) -> list[Score]:
     rows = []
-    for metric, claimed, true, other in (
-        ("token_precision", said.tokens, truth.distinct, control.distinct),
-        ("placed_precision", said.placed, truth.placed, control.placed),
+    for metric, claimed, true, others in (
+        ("token_precision", said.tokens, truth.distinct, [lot.distinct for lot in control]),
+        ("placed_precision", said.placed, truth.placed, [lot.placed for lot in control]),
     ):
         scores = token_scores([*map(hash, true)], [*map(hash, claimed)])
         if not claimed:
             rows.append(Score(metric, None, n=0, note=SILENT))
             continue
         interval = clopper_pearson(scores.hits, scores.claimed, level=level)
-        chance = len(set(claimed) & other) / len(claimed)
+        chance = float(np.mean([len(set(claimed) & other) / len(claimed) for other in others]))
         rows.append(Score(metric, interval.value, interval.low, interval.high, interval.n, control=chance))
     found = clopper_pearson(len(said.placed & truth.placed), len(truth.placed), level=level)
     rows.append(from_interval("placed_recall", found))
@@ -153,33 +149,31 @@ def _precision(said: ClientTexts, truth: Sentences, control: Sentences, *, level
 
 
 def _sentences(
-    said: ClientTexts, truth: Sentences, control: Sentences, *, rng: np.random.Generator, level: float
+    said: ClientTexts, truth: Sentences, control: Sequence[Sentences], *, rng: np.random.Generator, level: float
 ) -> list[Score]:
     """Return the scores of whole texts; leakage where a metric grows with what is read, none for a distance."""
     if not said.texts:
         names = [*_LEAKING, *_PLAIN, *(f"{metric}_shuffled" for metric in _ORDER)]
         return [Score(metric, None, n=len(truth.texts), note="no texts claimed") for metric in names]
     mixed = [_shuffled(text, rng) for text in truth.texts]
-    inside, outside, disordered = (reconstruction_scores(t, said.texts) for t in (truth.texts, control.texts, mixed))
-    leaking = [
-        _against(metric, _defined(inside, metric), _defined(outside, metric), rng=rng, level=level)
-        for metric in _LEAKING
-    ]
+    inside, outside, disordered = (
+        [reconstruction_scores(texts, said.texts) for texts in lots]
+        for lots in ([truth.texts], [lot.texts for lot in control], [mixed])
+    )
+
+    def mean(lots: Sequence[ReconstructionScores], name: str) -> Interval:
+        return mean_of_shares(_defined(lots, name), rng=rng, level=level)
+
+    leaking = [_against(metric, mean(inside, metric), mean(outside, metric)) for metric in _LEAKING]
     plain = [
-        replace(_mean_score(metric, inside, name, rng=rng, level=level), control=_mean(_defined(outside, name)))
+        replace(from_interval(metric, mean(inside, name)), control=_mean(_defined(outside, name)))
         for metric, name in _PLAIN.items()
     ]
-    return [*leaking, *plain, *(_mean_score(f"{m}_shuffled", disordered, m, rng=rng, level=level) for m in _ORDER)]
+    return [*leaking, *plain, *(from_interval(f"{name}_shuffled", mean(disordered, name)) for name in _ORDER)]
 
 
-def _mean_score(
-    metric: str, scores: ReconstructionScores, name: str, *, rng: np.random.Generator, level: float
-) -> Score:
-    return from_interval(metric, bootstrap(_defined(scores, name), _mean, rng=rng, level=level))
-
-
-def _defined(scores: ReconstructionScores, metric: str) -> np.ndarray:
-    values: np.ndarray = getattr(scores, metric)
+def _defined(lots: Sequence[ReconstructionScores], metric: str) -> np.ndarray:
+    values: np.ndarray = np.concatenate([getattr(scores, metric) for scores in lots])
     defined: np.ndarray = values[~np.isnan(values)]
     return defined
 

@@ -1,3 +1,5 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 
@@ -110,6 +112,25 @@ def test_rows_that_a_malicious_server_drew_count_as_truth(trained, bench, monkey
     assert by_metric(rows)["queries"].value == CLIENTS * 5
     assert all(len(truth.texts) > 0 for truth in held)
     assert len(held) == CLIENTS
+
+
+def test_a_reconstruction_is_held_against_many_texts_that_nobody_drew(trained, bench, monkeypatch):
+    spec, out, _ = trained
+    held = {}
+    monkeypatch.setattr(
+        "qlorabench.engines.measure.judge_reconstruction",
+        lambda claim, truths, controls, **_: held.update(truths=truths, controls=controls) or [],
+    )
+    measure_leakage(bench, spec, out, attack_of(ThreatSpec("server"), "span"))
+    task = bench.tasks[0]
+    assert len(held["controls"]) == CLIENTS
+    for truth, lots in zip(held["truths"], held["controls"], strict=True):
+        assert {len(lot.texts) for lot in lots} == {len(truth.texts)}
+        most = len(task.holdout) // len(truth.texts)
+        assert len(lots) == min(most, -(-100 // len(truth.texts)))
+        texts = [tuple(token for _, token in pairs) for lot in lots for pairs in lot.tokens]
+        kept = [tuple(task.encoded.ids[row][1:-1].tolist()) for row in task.holdout]
+        assert not Counter(texts) - Counter(kept)  # each held-out row at most once
 
 
 def test_a_seat_of_more_clients_than_there_are_is_told_to_the_user(trained, bench):

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from qlorabench.errors import UserError
-from qlorabench.scoring.extraction import Hidden, judge_extraction, relative_gain
-from qlorabench.scoring.intervals import clopper_pearson
+from qlorabench.scoring.extraction import Hidden, judge_extraction
+from qlorabench.scoring.intervals import clopper_pearson, relative_gain
 from qlorabench.threats.claims import ExtractionClaim
 
 SPACE = 10_000

@@ -4,7 +4,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from qlorabench.scoring.intervals import Interval, bootstrap, bootstrap_two, clopper_pearson, interval_of
+from qlorabench.scoring.intervals import (
+    FEW,
+    Interval,
+    bootstrap,
+    bootstrap_two,
+    clopper_pearson,
+    interval_of,
+    mean_of_shares,
+)
 
 
 def rng(seed=0):
@@ -28,6 +36,40 @@ def test_clopper_pearson_of_no_success_is_closed_form():
 
 def test_no_trials_are_missing_not_zero():
     assert clopper_pearson(0, 0) == Interval(None, None, None, 0, "no trials")
+
+
+@pytest.mark.parametrize("low", [0.0, 0.5])
+@pytest.mark.parametrize("count", [2, 3, 8])
+def test_the_mean_of_few_shares_is_covered_as_often_as_the_level_says(count, low):
+    for odds in (0.1, 0.5, 0.9):
+        drawn = np.where(rng(1).random((300, count)) < odds, 1.0, low)
+        found = [mean_of_shares(shares, rng=rng()) for shares in drawn]
+        mean = odds + (1 - odds) * low
+        assert np.mean([interval.low <= mean <= interval.high for interval in found]) >= 0.95
+
+
+def test_shares_that_are_rates_have_the_exact_interval():
+    shares = np.array([1.0] * 30 + [0.0] * 20)
+    assert mean_of_shares(shares, rng=rng(), level=0.9) == clopper_pearson(30, 50, level=0.9)
+    assert mean_of_shares(np.full(3, 0.1), rng=rng()).value == pytest.approx(0.1)
+    assert mean_of_shares(np.full(FEW, 0.1), rng=rng()).high > 0.11
+
+
+def test_many_shares_are_resampled():
+    shares = rng(2).random(FEW)
+    found = mean_of_shares(shares, rng=rng(3))
+    assert found == bootstrap(shares, np.mean, rng=rng(3))
+    assert found.high - found.low < mean_of_shares(shares[1:], rng=rng(3)).high - found.low
+
+
+def test_no_shares_have_no_mean():
+    assert mean_of_shares(np.array([]), rng=rng()) == Interval(None, None, None, 0, "no units")
+
+
+@pytest.mark.parametrize("shares", [[-0.1, 0.5], [0.5, 1.1]])
+def test_shares_lie_between_0_and_1(shares):
+    with pytest.raises(ValueError, match="shares"):
+        mean_of_shares(np.array(shares), rng=rng())
 
 
 @pytest.mark.parametrize("counts", [(-1, 3), (4, 3)])

@@ -19,7 +19,7 @@ def sentences(count, seed, *, words=range(VOCABULARY)):
 
 
 def judge(claim, truths, controls, seed=0):
-    rows = judge_reconstruction(claim, truths, controls, rng=np.random.default_rng(seed))
+    rows = judge_reconstruction(claim, truths, [[control] for control in controls], rng=np.random.default_rng(seed))
     assert [row.metric for row in rows if row.headline] == ["token_recall"]
     return {row.metric: row for row in rows}
 
@@ -43,9 +43,11 @@ def test_every_word_of_a_client_in_its_place_scores_one(apart):
         assert rows[metric].value == 1.0, metric
     assert (rows["edit_distance"].value, rows["edit_distance"].control) == (0.0, 1.0)
     assert rows["exact"].leakage == rows["rouge1"].leakage == 1.0
-    assert rows["exact"].leakage_low == pytest.approx((0.05 / 2 / 2) ** (1 / 10))
+    least = (0.05 / 2 / 2) ** (1 / 10)  # ten texts, two clients: of the rate, and 1 - least at most of the control
+    assert rows["exact"].low == pytest.approx(least)
+    assert rows["exact"].leakage_low == pytest.approx(1 - (1 - least) / np.sqrt(1 - (1 - least) ** 2))
     assert rows["token_recall"].leakage == 1.0
-    assert rows["token_recall"].leakage_low == pytest.approx((0.05 / 2 / 2) ** (1 / 10))  # ten texts, two clients
+    assert rows["token_recall"].leakage_low == rows["exact"].leakage_low
     assert rows["token_recall"].control == 0.0
     assert rows["token_recall"].note.startswith("client 1 of 2, 10 texts")
 
@@ -176,13 +178,33 @@ def test_whole_texts_that_everybody_writes_leak_nothing():
     assert rows["exact"].leakage == rows["rouge1"].leakage == 0.0
 
 
+def test_two_texts_are_too_few_to_say_much_of():
+    truth = Sentences((((1, 5), (2, 6)), ((1, 7), (2, 8))), ("w5 w6", "w7 w8"))
+    found = judge(ReconstructionClaim((exact(0, truth),)), [truth], [sentences(2, 0, words=range(20, 40))])
+    assert found["rouge2"].value == found["rouge_l"].value == found["exact"].value == 1.0
+    for metric in ("token_recall", *TEXTS):
+        assert found[metric].low == pytest.approx(0.025 ** (1 / 2)), metric
+
+
+def test_a_control_of_more_lots_is_told_from_more_surely():
+    truth = sentences(4, 1, words=range(20))
+    lots = [sentences(4, i, words=range(30, 50)) for i in range(12)]
+    claim = ReconstructionClaim((exact(0, truth),))
+    few, enough = (
+        judge_reconstruction(claim, [truth], [some], rng=np.random.default_rng(0))[0] for some in (lots[:1], lots)
+    )
+    assert few.leakage == enough.leakage == 1.0
+    assert few.leakage_low < 0.3 < enough.leakage_low
+
+
 def many(clients):
     truths = [sentences(2, i, words=range(60 * i, 60 * i + 40)) for i in range(clients)]
     return truths, [sentences(2, 900, words=range(9000, 9020)) for _ in truths]
 
 
 def clients_row(claim, truths, controls, *, insiders=0):
-    rows = judge_reconstruction(claim, truths, controls, rng=np.random.default_rng(0), insiders=insiders)
+    lots = [[control] for control in controls]
+    rows = judge_reconstruction(claim, truths, lots, rng=np.random.default_rng(0), insiders=insiders)
     return {row.metric: row for row in rows}.get("token_recall_clients")
 
 
