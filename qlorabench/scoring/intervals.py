@@ -16,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-FEW = 30
+FEW = 10
 """Shares below which a bootstrap of their mean covers it too rarely."""
+FEW_AT_AN_END = 30
+"""The same where some of them are 0 or 1: those that are not are then too rare to show."""
 Units = NDArray[Any]
 """One row a unit that was drawn on its own (an example, a module, a trial): shape (units, ...)."""
 
@@ -68,7 +70,9 @@ def mean_of_shares(shares: Units, *, rng: np.random.Generator, level: float = 0.
     """
     if len(shares) and not 0 <= shares.min() <= shares.max() <= 1:
         raise ValueError(f"shares must lie in [0, 1], found {shares.min()} to {shares.max()}")
-    if len(shares) < FEW or np.isin(shares, (0.0, 1.0)).all() or shares.min() == shares.max():
+    ends = np.isin(shares, (0.0, 1.0))
+    few = len(shares) < (FEW_AT_AN_END if ends.any() else FEW)
+    if few or ends.all() or shares.min() == shares.max():
         total = min(math.fsum(shares), float(len(shares)))
         found = clopper_pearson(total, len(shares), level=level)
         return found if len(shares) else replace(found, reason="no units")

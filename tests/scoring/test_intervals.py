@@ -6,6 +6,7 @@ from scipy import stats
 
 from qlorabench.scoring.intervals import (
     FEW,
+    FEW_AT_AN_END,
     Interval,
     bootstrap,
     bootstrap_two,
@@ -60,6 +61,13 @@ def test_many_shares_are_resampled():
     found = mean_of_shares(shares, rng=rng(3))
     assert found == bootstrap(shares, np.mean, rng=rng(3))
     assert found.high - found.low < mean_of_shares(shares[1:], rng=rng(3)).high - found.low
+
+
+def test_shares_at_an_end_take_more_to_be_many():
+    shares = np.array([*rng(2).random(FEW_AT_AN_END - 2), 1.0])
+    counted, resampled = (mean_of_shares(some, rng=rng(3)) for some in (shares, np.array([*shares, 1.0])))
+    assert counted == clopper_pearson(float(shares.sum()), len(shares))
+    assert resampled.high - resampled.low < 0.7 * (counted.high - counted.low)
 
 
 def test_no_shares_have_no_mean():
