@@ -28,7 +28,6 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.attacks import seat
-from benchmarks.figures import percent
 from benchmarks.scratch import scratch
 from qlorabench.engines.federations import ensure_trained
 from qlorabench.engines.measure import trained_scene
@@ -36,7 +35,7 @@ from qlorabench.engines.pool import Pool
 from qlorabench.engines.run import default_workers
 from qlorabench.federation.bench import Bench, SystemSpec
 from qlorabench.plugins import registry
-from qlorabench.scoring.intervals import clopper_pearson, mean_of_shares
+from qlorabench.scoring.intervals import Interval, bootstrap, clopper_pearson, mean_of_shares
 from qlorabench.scoring.text import reconstruction_scores
 from qlorabench.seeding import Seed
 from qlorabench.suite.schema import TaskConfig
@@ -194,11 +193,13 @@ def measure(setting: Setting, backbone: Backbone, out: Path) -> list[str]:
         recall.append(len(words & said[client].tokens) / len(words))
         true, claimed = true + len(words & said[client].tokens), claimed + len(said[client].tokens)
     share = clopper_pearson(int(sum(exact)), len(exact))
-    mean = percent(mean_of_shares(np.array(rouge), rng=np.random.default_rng(0)))
+    means, rng = np.array(rouge), np.random.default_rng(0)
+    alone = all(len(texts) == 1 for texts in every)
+    mean = mean_of_shares(means, rng=rng) if alone else bootstrap(means, lambda rows: float(rows.mean()), rng=rng)
     return [
         setting.name,
         str(len(exact)),
-        mean,
+        _percent(mean),
         f"{100 * np.mean(others):.1f}",
         f"{share.value:.2f} [{share.low:.2f}, {share.high:.2f}]",
         f"{np.mean(recall):.3f}",
@@ -237,6 +238,12 @@ def _blank(view: View) -> View:
         return replace(update, state=state)
 
     return replace(view, _facets={**view._facets, Capability.OTHERS_UPDATES: tuple(map(blank, view.updates))})
+
+
+def _percent(share: Interval) -> str:
+    if share.value is None or share.low is None or share.high is None:
+        return "-"
+    return f"{100 * share.value:.1f} [{100 * share.low:.1f}, {100 * share.high:.1f}]"
 
 
 def main() -> None:

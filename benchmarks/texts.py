@@ -23,7 +23,6 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.attacks import seat
-from benchmarks.figures import percent
 from benchmarks.scratch import scratch
 from qlorabench.attacks.span import Span, SpanConfig
 from qlorabench.engines.federations import ensure_trained
@@ -31,7 +30,7 @@ from qlorabench.engines.measure import trained_scene
 from qlorabench.engines.pool import Pool
 from qlorabench.engines.run import default_workers
 from qlorabench.federation.bench import Bench, SystemSpec
-from qlorabench.scoring.intervals import clopper_pearson, mean_of_shares
+from qlorabench.scoring.intervals import bootstrap, clopper_pearson
 from qlorabench.scoring.text import reconstruction_scores
 from qlorabench.seeding import Seed
 from qlorabench.suite.schema import TaskConfig
@@ -135,14 +134,14 @@ def _score(task: Any, secrets: Any, said: ClientTexts, tokenizer: Any) -> Score:
 
 def _line(setting: Setting, scores: list[Score], seconds: float) -> list[str]:
     rng = np.random.default_rng(0)
-    rouge = np.array([[score.rouge1, score.rouge2] for score in scores])
-    means = [mean_of_shares(rouge[:, i], rng=rng) for i in (0, 1)]
+    rouge = np.array([[100 * score.rouge1, 100 * score.rouge2] for score in scores])
+    means = [bootstrap(rouge[:, i], lambda rows: float(rows.mean()), rng=rng) for i in (0, 1)]
     texts = sum(score.texts for score in scores)
     exact = clopper_pearson(sum(score.exact for score in scores), texts)
     return [
         setting.name,
         f"{len(scores)} / {texts}",
-        *map(percent, means),
+        *(f"{mean.value:.1f} [{mean.low:.1f}, {mean.high:.1f}]" for mean in means),
         f"{exact.value:.3f} [{exact.low:.3f}, {exact.high:.3f}]",
         str(sum(score.false for score in scores)),
         f"{seconds:.1f}",
