@@ -41,7 +41,8 @@ def leakage_cell(rows: Sequence[Record]) -> Measurement:
     """Return the headline of one cell of an attack.
 
     A leak that is measured (its interval lies above zero) counts even where the undefended twin shows none:
-    a defense can open a hole. A low number counts only where the attack is known to work.
+    a defense can open a hole. A low number counts only where the attack is known to work: where any headline of it does
+    on the twin, for an attack that reads all small clients there works whatever it says of the largest.
     """
     for row in rows:
         if row.status != "ok":
@@ -50,8 +51,9 @@ def leakage_cell(rows: Sequence[Record]) -> Measurement:
     if not scored:
         return Measurement("unscored" if rows else "not run", rows[0] if rows else None)
     worst = max(scored, key=lambda row: _exposure(row.leakage_low, row.leakage))
-    evident = worst.validated or (worst.leakage_low or 0.0) > 0.0
-    return Measurement("measured" if evident else "not validated", worst)
+    works = any(row.validated for row in scored)
+    evident = works or (worst.leakage_low or 0.0) > 0.0
+    return Measurement("measured" if evident else "not validated", replace(worst, validated=works))
 
 
 def quantity_of(cells: Sequence[Measurement], *, largest: bool) -> Quantity:

@@ -86,6 +86,17 @@ def test_low_and_not_validated_is_no_number():
     assert (cell.state, cell.value) == ("not validated", None)
 
 
+def test_an_attack_that_works_by_one_of_its_headlines_is_known_to_work():
+    largest, mean = (
+        leak(0.0, 0.0, high, goal="reconstruction", validated=validated, metric=metric)
+        for metric, high, validated in (("token_recall", 0.05, False), ("token_recall_clients", 0.5, True))
+    )
+    found = row_of([largest, mean]).leaks["reconstruction"]
+    assert (found.state, found.high, found.validated) == ("measured", 0.05, True)
+    neither = row_of([largest, replace(mean, validated=False)]).leaks["reconstruction"]
+    assert (neither.state, neither.value) == ("not validated", None)
+
+
 def test_a_measured_leak_counts_whatever_the_twin_did():
     cell = leak_of(leak(0.4, 0.3, 0.5, validated=False, attack="opened"), leak(0.1, 0.05, 0.2))
     assert (cell.state, cell.value, cell.attack, cell.validated) == ("measured", 0.4, "opened", False)
