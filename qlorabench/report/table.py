@@ -1,4 +1,4 @@
-"""Leaderboards on a terminal, within 100 columns and without need of colour."""
+"""Leaderboards on a terminal, within 112 columns and without need of colour."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-WIDTH = 100
+WIDTH = 112
 """Columns that a table takes at most."""
 _SYSTEM = 18
 """Columns of the systems' names."""

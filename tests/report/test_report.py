@@ -33,12 +33,18 @@ def printed(show, value, *, width=100):
 
 
 @pytest.mark.parametrize("show", [print_table, print_details])
-@pytest.mark.parametrize("width", [100, 160])
-def test_tables_fit_100_columns(show, width):
+@pytest.mark.parametrize(("width", "most"), [(100, 100), (160, 112)])
+def test_tables_fit_the_terminal_and_112_columns(show, width, most):
     value = leaderboard(RECORDS) if show is print_table else RECORDS
     text = printed(show, value, width=width)
-    assert max(map(len, text.splitlines())) <= 100
+    assert max(map(len, text.splitlines())) <= most
     assert "…" not in text, "nothing is cut off"
+
+
+def test_intervals_stay_on_one_line_where_there_is_room():
+    server, client, *others = costs("frozen-a-upload-8", down=446_000.0, epsilon=7.95)
+    rows = [server, replace(client, low=0.8, high=0.84), *others]
+    assert "0.840 [0.820, 0.860]  0.820 [0.800, 0.840]" in printed(print_table, leaderboard(rows), width=112)
 
 
 def test_table_says_everything_without_colour():
