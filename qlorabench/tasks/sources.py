@@ -94,9 +94,6 @@ class ToySource(Source):
 class FileSource(Source):
     """Base class of the local files: a path and the names of the columns."""
 
-    unreadable: ClassVar[tuple[type[Exception], ...]] = (OSError, ValueError)
-    """What `read` raises where a file is not what it should be."""
-
     path: str = Field(min_length=1, description="File; a relative path starts at the suite's folder")
     text: str = Field(min_length=1, description="Column that holds the texts")
     label: str = Field(min_length=1, description="Column that holds the labels: text, whole numbers or true/false")
@@ -109,7 +106,7 @@ class FileSource(Source):
             raise UserError(f"data file {file} does not exist{_other_files(file)}")
         try:
             records = self.read(file)
-        except self.unreadable as error:
+        except (OSError, ValueError) as error:
             raise UserError(f"cannot read {file} as {self.name}: {error}.{self._hint(error)}") from error
         _require(self.used, columns=records.columns, where=str(file))
         return table_from_rows(records.rows, name=file.name, text=self.text, label=self.label, group=self.group)
@@ -121,7 +118,7 @@ class FileSource(Source):
 
     @abstractmethod
     def read(self, file: Path) -> Records:
-        """Return what ``file`` holds; what cannot be read raises one of ``unreadable``."""
+        """Return what ``file`` holds; what cannot be read raises an ``OSError`` or a ``ValueError``."""
 
     def _hint(self, error: Exception) -> str:
         return ""
@@ -132,7 +129,6 @@ class CsvSource(FileSource):
 
     name: ClassVar[str] = "csv"
     description: ClassVar[str] = "a local file of delimited columns with a header line"
-    unreadable: ClassVar[tuple[type[Exception], ...]] = (OSError, ValueError, csv.Error)
 
     delimiter: str = Field(default=",", min_length=1, max_length=1, description="Character between columns")
     encoding: str = Field(default="utf-8", description="Encoding of the file; a byte-order mark is skipped")
@@ -142,10 +138,13 @@ class CsvSource(FileSource):
         """Return one row a record, by the header's names; a record of another length is an error."""
         with file.open(encoding=self._codec(), newline="") as stream:
             reader = csv.reader(stream, delimiter=self.delimiter, strict=True, **self._quoting())
-            header = next(reader, [])
-            if len(set(header)) != len(header):
-                raise ValueError(f"a column name stands twice in the header {header}")
-            rows = [_record(header, cells=cells, line=reader.line_num) for cells in reader if cells]
+            try:
+                header = next(reader, [])
+                if len(set(header)) != len(header):
+                    raise ValueError(f"a column name stands twice in the header {header}")
+                rows = [_record(header, cells=cells, line=reader.line_num) for cells in reader if cells]
+            except csv.Error as error:
+                raise ValueError(str(error)) from error
         return Records(columns=header, rows=rows)
 
     def _codec(self) -> str:
@@ -182,16 +181,17 @@ class ParquetSource(FileSource):
 
     name: ClassVar[str] = "parquet"
     description: ClassVar[str] = "a local Apache Parquet file"
-    unreadable: ClassVar[tuple[type[Exception], ...]] = (OSError, ValueError, NotImplementedError)
-    """The last one is pyarrow's, for a column of a type that it cannot convert."""
 
     def read(self, file: Path) -> Records:
         """Return the rows; of the other columns the names only."""
-        from pyarrow import parquet
+        from pyarrow import ArrowException, parquet
 
-        columns = list(parquet.read_schema(file).names)
-        wanted = [column for column in columns if column in self.used]
-        return Records(columns=columns, rows=parquet.read_table(file, columns=wanted).to_pylist())
+        try:
+            columns = list(parquet.read_schema(file).names)
+            wanted = [column for column in columns if column in self.used]
+            return Records(columns=columns, rows=parquet.read_table(file, columns=wanted).to_pylist())
+        except ArrowException as error:  # not all of them are ValueErrors: a type that it cannot convert is none
+            raise ValueError(str(error)) from error
 
 
 class HubSource(Source):

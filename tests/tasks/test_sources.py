@@ -103,6 +103,16 @@ def test_a_file_that_is_something_else_is_told(cls, tmp_path):
         source(cls).load(base=tmp_path)
 
 
+def test_a_column_that_pyarrow_cannot_convert_is_told(tmp_path, monkeypatch):
+    def unable(*_, **__):
+        raise pa.ArrowNotImplementedError("no conversion of such a column")
+
+    write(ParquetSource, tmp_path / "reviews.data")
+    monkeypatch.setattr(parquet, "read_table", unable)
+    with pytest.raises(UserError, match=r"cannot read .*reviews.data as parquet: no conversion of such a column"):
+        source(ParquetSource).load(base=tmp_path)
+
+
 @pytest.mark.parametrize("cls", FILE_SOURCES)
 def test_an_empty_file_is_told(cls, tmp_path):
     (tmp_path / "reviews.data").write_bytes(b"")
