@@ -10,6 +10,7 @@ from typing import get_args
 
 from qlorabench.records.board import Leak, Quantity, State
 from qlorabench.records.record import Record
+from qlorabench.scoring.score import SILENT
 
 _LOST: tuple[State, ...] = ("failed", "timeout", "unscored", "not run", "unsupported")
 """States without a number, the one to be said first ahead."""
@@ -41,8 +42,8 @@ def leakage_cell(rows: Sequence[Record]) -> Measurement:
     """Return the headline of one cell of an attack.
 
     A leak that is measured (its interval lies above zero) counts even where the undefended twin shows none:
-    a defense can open a hole. A low number counts only where the attack is known to work: where any headline of it does
-    on the twin, for an attack that reads all small clients there works whatever it says of the largest.
+    a defense can open a hole. A low number counts only where the same headline leaks on the twin: that an attack reads
+    small clients there says nothing of a largest one that it reads nowhere.
     """
     for row in rows:
         if row.status != "ok":
@@ -50,10 +51,11 @@ def leakage_cell(rows: Sequence[Record]) -> Measurement:
     scored = [row for row in rows if row.headline and not _missing(row.leakage)]
     if not scored:
         return Measurement("unscored" if rows else "not run", rows[0] if rows else None)
-    worst = max(scored, key=lambda row: _exposure(row.leakage_low, row.leakage))
-    works = any(row.validated for row in scored)
-    evident = works or (worst.leakage_low or 0.0) > 0.0
-    return Measurement("measured" if evident else "not validated", replace(worst, validated=works))
+    evident = [row for row in scored if row.validated or (row.leakage_low or 0.0) > 0.0]
+    worst = max(evident or scored, key=lambda row: _exposure(row.leakage_low, row.leakage))
+    if any(SILENT in row.note for row in scored) and SILENT not in worst.note:
+        worst = replace(worst, note=f"{SILENT}; {worst.note}")  # it is the claim's, whichever headline is shown
+    return Measurement("measured" if evident else "not validated", worst)
 
 
 def quantity_of(cells: Sequence[Measurement], *, largest: bool) -> Quantity:

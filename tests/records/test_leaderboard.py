@@ -86,13 +86,17 @@ def test_low_and_not_validated_is_no_number():
     assert (cell.state, cell.value) == ("not validated", None)
 
 
-def test_an_attack_that_works_by_one_of_its_headlines_is_known_to_work():
+def test_a_low_number_counts_by_the_headline_that_leaks_on_the_twin():
     largest, mean = (
-        leak(0.0, 0.0, high, goal="reconstruction", validated=validated, metric=metric)
-        for metric, high, validated in (("token_recall", 0.05, False), ("token_recall_clients", 0.5, True))
+        leak(0.0, 0.0, high, goal="reconstruction", validated=validated, metric=metric, note=note)
+        for metric, high, validated, note in (
+            ("token_recall", 0.05, False, "nothing claimed; client 0 of 9"),
+            ("token_recall_clients", 0.5, True, "mean over 9 clients"),
+        )
     )
     found = row_of([largest, mean]).leaks["reconstruction"]
-    assert (found.state, found.high, found.validated) == ("measured", 0.05, True)
+    assert (found.state, found.metric, found.high) == ("measured", "token_recall_clients", 0.5)
+    assert (found.validated, found.note) == (True, "nothing claimed; mean over 9 clients")
     neither = row_of([largest, replace(mean, validated=False)]).leaks["reconstruction"]
     assert (neither.state, neither.value) == ("not validated", None)
 
