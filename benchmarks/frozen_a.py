@@ -6,6 +6,8 @@
     python -m benchmarks.frozen_a --texts    # word-matching in its place, on one step on a batch of four texts
     python -m benchmarks.frozen_a --coarse   # word-matching in its place, on one text behind a 4-bit upload
     python -m benchmarks.frozen_a --search   # gradient-matching in its place, with its default budget
+    python -m benchmarks.frozen_a --unseen   # the same on texts that nobody looked at while it was built
+    python -m benchmarks.frozen_a --dropout  # all of them on clients that train with the backbone's own dropout
     python -m benchmarks.frozen_a --prior    # the four that ask a language model, with noise in place of the update
     python -m benchmarks.frozen_a --descent  # subspace-descent in its place: r = 64, uploads of 8 and 4 bits, two texts
     python -m benchmarks.frozen_a --noise    # attention-span and subspace-descent under more and more Gaussian noise
@@ -38,7 +40,7 @@ from qlorabench.plugins import registry
 from qlorabench.scoring.intervals import Interval, bootstrap, clopper_pearson, mean_of_shares
 from qlorabench.scoring.text import reconstruction_scores
 from qlorabench.seeding import Seed
-from qlorabench.suite.schema import TaskConfig
+from qlorabench.suite.schema import Dropout, TaskConfig
 from qlorabench.tasks.backbones import Backbone, load_backbone
 from qlorabench.tasks.task import PreparedTask, load_data, prepare
 from qlorabench.threats.capabilities import Capability
@@ -67,6 +69,8 @@ class Setting:
     """Which one reads; it looks at one update."""
     noise: float = 0.0
     """Noise multiplier of one step of DP-SGD that clips to just the norm of the update, added to it and known."""
+    dropout: Dropout = "off"
+    """Dropout of the clients while they train."""
     blank: bool = False
     """Whether normal numbers of its spread stand in place of the update, which the attack does not know."""
 
@@ -88,6 +92,7 @@ class Setting:
                     "rounds": self.rounds,
                     "local_steps": self.texts,
                     "batch_size": self.batch,
+                    "dropout": self.dropout,
                     "optimizer": {"kind": "sgd", "lr": 0.1},
                 },
             }
@@ -116,6 +121,18 @@ COARSE = [
     )
 ]
 SEARCH = [Setting("r = 8", clients=8, attack="gradient-matching")]
+UNSEEN = [Setting("r = 8, other texts", clients=8, skipped=400, attack="gradient-matching")]
+DROPOUT = [
+    Setting(f"r = {rank}, dropout {dropout}, {attack}", rank, clients=clients, attack=attack, dropout=dropout)
+    for attack, rank, clients, rates in (
+        ("attention-span", 8, 8, ("off", 0.01, "model")),
+        ("attention-words", 8, 8, ("off", "model")),
+        ("word-matching", 8, 8, ("model",)),
+        ("subspace-descent", 64, 8, ("model",)),
+        ("gradient-matching", 8, 4, ("model",)),
+    )
+    for dropout in rates
+]
 PRIOR = [
     Setting(f"noise alone, {attack}", rank, clients=clients, attack=attack, blank=True)
     for attack, rank, clients in (
@@ -255,6 +272,8 @@ def main() -> None:
         "--texts": TEXTS,
         "--coarse": COARSE,
         "--search": SEARCH,
+        "--unseen": UNSEEN,
+        "--dropout": DROPOUT,
         "--prior": PRIOR,
         "--descent": DESCENT,
         "--noise": NOISE,

@@ -11,6 +11,7 @@ import numpy as np
 
 from qlorabench.errors import UserError
 from qlorabench.federation.bench import Bench, SystemSpec
+from qlorabench.federation.dropout import highest_rate
 from qlorabench.federation.protocol import Protocol
 from qlorabench.federation.state import State
 from qlorabench.federation.transcript import FederationStore, Transcript
@@ -153,7 +154,7 @@ def measure_utility(bench: Bench, spec: SystemSpec, out: Path) -> list[Score]:
         control = max(untrained, default=None)
         rows.append(replace(scene.utility(metric, state), control=control, headline=True, learned=better))
         gained += gains
-    return [*rows, backbone, *majority, *gained, *_epsilon(scene)]
+    return [*rows, backbone, *majority, *gained, *_epsilon(scene), _dropout(scene)]
 
 
 def _gains(scene: Scene, metric: str, state: State) -> list[Score]:
@@ -172,6 +173,13 @@ def _epsilon(scene: Scene) -> list[Score]:
         return []
     note = f"largest of {len(clients)} clients, sample level, delta {facts[0]['delta']:g}"
     return [Score("epsilon", float(max(clients)), n=len(clients), note=note)]
+
+
+def _dropout(scene: Scene) -> Score:
+    """Return the highest rate at which clients drop out while they train, a public fact."""
+    setting = scene.protocol.facts.training.dropout
+    note = {"off": "dropout is off", "model": "the backbone's own"}.get(str(setting), "one rate everywhere")
+    return Score("dropout", highest_rate(scene.lab.model, setting), note=note)
 
 
 def measure_bandwidth(transcript: Transcript) -> list[Score]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qlorabench.federation.defense import Defense, refusal
+from qlorabench.federation.dropout import training_mode
 from qlorabench.federation.local import (
     LocalTraining,
     ShuffledBatches,
@@ -60,8 +61,9 @@ def contribute(
     held = protocol.decode_broadcast(broadcast, round=round)
     _check_broadcast(protocol, held, previous, start=start, client=client, round=round, seed=seed)
     model.load(held)
-    training = local_training(model, protocol.defenses, protocol, data, client=client, round=round, seed=seed)
-    drawn = training.run(draws.numpy())
+    with training_mode(model, facts.training.dropout, seed=seed.child("dropout")):
+        training = local_training(model, protocol.defenses, protocol, data, client=client, round=round, seed=seed)
+        drawn = training.run(draws.numpy())
     after = model.state()
     _check_moves(after, held, start)
     update = subtract({name: after[name] for name in facts.travelling.names}, held)

@@ -17,6 +17,8 @@ Reference = str | dict[str, dict[str, Any] | None]
 
 Objective = Literal["classification", "language-modeling"]
 """What clients train: to tell a text's label, or to tell its next token."""
+Dropout = Literal["off", "model"] | Annotated[float, Field(gt=0, lt=1)]
+"""Dropout while clients train."""
 ENCODERS = ("minilm-l6", "toy")
 """Backbones by name that predict no next token."""
 
@@ -98,6 +100,11 @@ class TrainingConfig(Model):
         description="examples in a local step; at most a quarter of the client's rows, at least one",
     )
     optimizer: OptimizerConfig = Field(default=OptimizerConfig(), description="local optimizer")
+    dropout: Dropout = Field(
+        default="off",
+        description="dropout while clients train: `off` (the most that an update can show, and how the published "
+        "attacks were measured), `model` (the rates that the backbone was made with), or one rate everywhere",
+    )
     weighting: Literal["uniform", "examples"] = Field(
         default="uniform", description="weights of the aggregate: equal, or the clients' numbers of examples"
     )
