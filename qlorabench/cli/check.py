@@ -23,6 +23,8 @@ def print_plan(name: str) -> None:
     console.print(f"{path}: no problems\n")
     _print_federations(console, suite, plan)
     _print_matrix(console, suite, plan)
+    for line in plan.added_twins:
+        console.print(line, markup=False)
     for cell in plan.cells:
         if cell.blind:
             console.print(f"no signal     {cell.label}: {cell.blind}")

@@ -68,6 +68,8 @@ class Run:
     def _execute(self, before: Callable[[Run], None]) -> None:
         journal = Journal(self.out / "records.jsonl")
         journal.recover()
+        for line in self.plan.added_twins:
+            self.watch.say(line)
         loaded = {task: self._load(task) for task in self.suite.systems}
         before(self)
         finished = journal.finished_keys()

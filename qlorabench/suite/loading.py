@@ -14,6 +14,7 @@ from qlorabench.plugins import Group, plugin_version, registry
 from qlorabench.suite.references import split_reference
 from qlorabench.suite.resolve import ResolvedAttack, ResolvedSuite, ResolvedSystem
 from qlorabench.suite.schema import SuiteConfig, SystemConfig, TaskConfig
+from qlorabench.suite.twins import with_twins
 from qlorabench.suite.validation import Checker
 from qlorabench.suite.yaml_marks import Place, load_marked
 from qlorabench.threats.attack import Attack
@@ -145,7 +146,7 @@ class _Resolver:
         assert self._config is not None
         systems = self._config.systems
         resolved = {name: self._system(task, name, system) for name, system in systems.items()}
-        return {name: system for name, system in resolved.items() if system}
+        return with_twins({name: system for name, system in resolved.items() if system})
 
     def _system(self, task: str, name: str, system: SystemConfig) -> ResolvedSystem | None:
         assert self._config is not None
@@ -159,7 +160,7 @@ class _Resolver:
         self._conflicts([cls(cls.Config.model_validate(c)) for _, cls, c in entries], config, place)
         origins = registry("defenses", base=self._base)
         versions = tuple(plugin_version(cls, origin=origins.origin(n)) for n, cls, _ in entries)
-        return ResolvedSystem(name, config, tuple((n, c) for n, _, c in entries), versions, _twin(self._config, system))
+        return ResolvedSystem(name, config, tuple((n, c) for n, _, c in entries), versions, twin="")
 
     def _conflicts(self, defenses: Sequence[Defense[Any]], task: TaskConfig, place: Place) -> None:
         taken: dict[str, str] = {}
@@ -184,13 +185,6 @@ def _merge(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, Any]:
         old = merged.get(key)
         merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
     return merged
-
-
-def _twin(config: SuiteConfig, system: SystemConfig) -> str:
-    """Return the undefended system with the same overrides, or else the first undefended one."""
-    plain = {name: s for name, s in config.systems.items() if not s.defenses}
-    same = [name for name, s in plain.items() if s.override == system.override]
-    return (same or list(plain))[0]
 
 
 def known_threats() -> list[str]:

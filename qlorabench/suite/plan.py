@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from qlorabench.federation.facts import DefenseFacts, PublicFacts
@@ -30,8 +31,12 @@ class Cell:
     @property
     def label(self) -> str:
         """Path of the cell, which ``--only`` is matched against."""
+        return self.label_in(self.system.name)
+
+    def label_in(self, system: str) -> str:
+        """Return the path of the same cell of another system."""
         tail = f"/{self.threat.label}/{self.attack.label}" if self.threat and self.attack else f"/{self.kind}"
-        return f"{self.task}/{self.system.name}/seed-{self.seed}{tail}"
+        return f"{self.task}/{system}/seed-{self.seed}{tail}"
 
 
 @dataclass(frozen=True)
@@ -48,15 +53,23 @@ class Plan:
         seen = {(c.task, c.system.name, c.seed): (c.task, c.system, c.seed) for c in self.cells}
         return list(seen.values())
 
+    @property
+    def added_twins(self) -> list[str]:
+        """What is trained though the suite does not name it, a line for each such system of a task."""
+        systems = {(task, system.name): system for task, system, _ in self.federations if system.control_of}
+        return [
+            f"{task}: '{name}' is added, plain LoRA on the training of {', '.join(system.control_of)}: their attacks' "
+            "positive control"
+            for (task, name), system in systems.items()
+        ]
+
+    @cached_property
+    def _by_label(self) -> dict[str, Cell]:
+        return {cell.label: cell for cell in self.cells}
+
     def twin(self, cell: Cell) -> Cell:
         """Return the same cell of the undefended twin, which is its positive control."""
-        return next(
-            c
-            for c in self.cells
-            if (c.task, c.seed, c.kind, c.threat, c.attack)
-            == (cell.task, cell.seed, cell.kind, cell.threat, cell.attack)
-            and c.system.name == cell.system.twin
-        )
+        return self._by_label[cell.label_in(cell.system.twin)]
 
 
 def make_plan(suite: ResolvedSuite) -> Plan:

@@ -22,7 +22,9 @@ class ResolvedSystem:
     versions: tuple[str, ...]
     """Version of each defense's plug-in, with a hash of its code."""
     twin: str
-    """The undefended system that is its positive control."""
+    """The undefended system on the same training that is its positive control; its own name where it has no defense."""
+    control_of: tuple[str, ...] = ()
+    """The systems that it was added for as their twin; none where the suite itself names it."""
 
 
 @dataclass(frozen=True)
