@@ -5,10 +5,12 @@ For tests, tutorials and the development of attacks; its numbers say nothing abo
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from qlorabench.seeding import Seed
 from qlorabench.tasks.dataset import Table
 
 GOOD = ("superb", "moving", "clever", "warm", "funny", "bold", "tender", "vivid", "graceful", "honest")
@@ -48,12 +50,11 @@ def toy_tokenizer() -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, mask_token="[MASK]", **names)
 
 
-def toy_model() -> Any:
-    """Return a BERT of 2 layers and width 96 with random weights, the same at every call."""
-    import torch
-    from transformers import BertConfig, BertModel
+def toy_config() -> Any:
+    """Return the configuration of the toy encoder: a BERT of 2 layers and width 96."""
+    from transformers import BertConfig
 
-    config = BertConfig(
+    return BertConfig(
         vocab_size=len(toy_tokenizer()),
         hidden_size=96,
         num_hidden_layers=2,
@@ -64,9 +65,37 @@ def toy_model() -> Any:
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
     )
-    with torch.random.fork_rng(devices=[]):  # the library draws its weights from the global stream
-        torch.manual_seed(7)
-        model = BertModel(config, add_pooling_layer=False)
-    with torch.no_grad():  # words matter more than their places, as in a trained model
-        model.embeddings.word_embeddings.weight.mul_(10.0)
+
+
+def toy_model() -> Any:
+    """Return the toy encoder with random weights, the same at every call and on every processor."""
+    import torch
+    from transformers import BertModel
+
+    with torch.random.fork_rng(devices=[]):  # the library draws weights of its own from the global stream
+        model = BertModel(toy_config(), add_pooling_layer=False)
+    # words matter more than their places, as in a trained model
+    fill(model, seed=Seed(7, ("toy",)), factors={"embeddings.word_embeddings.weight": 10.0})
     return model
+
+
+def fill(model: Any, *, seed: Seed, factors: Mapping[str, float]) -> None:
+    """Overwrite every parameter: norms one, biases zero, matrices normal at the configuration's ``initializer_range``.
+
+    The draws are numpy's in float64, a stream for each parameter by its name. torch's own differ between processors:
+    it draws in vectors as wide as theirs. ``factors`` scales single parameters by name; the embedding of a padding
+    token stays at zero, as the library has it.
+    """
+    import torch
+
+    deviation = model.config.initializer_range
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.dim() == 1:
+                values = np.full(tuple(parameter.shape), 0.0 if name.endswith("bias") else 1.0)
+            else:
+                values = seed.child(name).numpy().normal(0.0, deviation, tuple(parameter.shape))
+            parameter.copy_(torch.from_numpy(values * factors.get(name, 1.0)))
+        for module in model.modules():
+            if isinstance(module, torch.nn.Embedding) and module.padding_idx is not None:
+                module.weight[module.padding_idx] = 0.0

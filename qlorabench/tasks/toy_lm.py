@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from qlorabench.seeding import Seed
 from qlorabench.tasks.canaries import FIRST_NAMES, LAST_NAMES, WORDS
-from qlorabench.tasks.toy import BAD, GOOD, NOUNS, OTHER
+from qlorabench.tasks.toy import BAD, GOOD, NOUNS, OTHER, fill
 
 SPECIAL = ["[PAD]", "[UNK]", "[BOS]", "[EOS]"]
 
@@ -27,12 +28,11 @@ def toy_lm_tokenizer() -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
 
 
-def toy_lm_model() -> Any:
-    """Return a Llama of 2 layers and width 96 with random weights, the same at every call."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+def toy_lm_config() -> Any:
+    """Return the configuration of the toy language model: a Llama of 2 layers and width 96."""
+    from transformers import LlamaConfig
 
-    config = LlamaConfig(
+    return LlamaConfig(
         vocab_size=len(toy_lm_tokenizer()),
         hidden_size=96,
         intermediate_size=96,
@@ -45,10 +45,15 @@ def toy_lm_model() -> Any:
         eos_token_id=SPECIAL.index("[EOS]"),
         pad_token_id=SPECIAL.index("[PAD]"),
     )
-    with torch.random.fork_rng(devices=[]):  # the library draws its weights from the global stream
-        torch.manual_seed(7)
-        model = LlamaForCausalLM(config)
-    with torch.no_grad():  # words are not drowned in what attention adds to them
-        model.get_input_embeddings().weight.mul_(2.0)
-        model.lm_head.weight.mul_(1.5)
+
+
+def toy_lm_model() -> Any:
+    """Return the toy language model with random weights, the same at every call and on every processor."""
+    import torch
+    from transformers import LlamaForCausalLM
+
+    with torch.random.fork_rng(devices=[]):  # the library draws weights of its own from the global stream
+        model = LlamaForCausalLM(toy_lm_config())
+    # words are not drowned in what attention adds to them
+    fill(model, seed=Seed(7, ("toy-lm",)), factors={"model.embed_tokens.weight": 2.0, "lm_head.weight": 1.5})
     return model
