@@ -24,7 +24,8 @@ from qlorabench.engines.federations import ensure_trained
 from qlorabench.engines.pool import Pool
 from qlorabench.engines.run import default_workers
 from qlorabench.federation.bench import Bench, SystemSpec, describe
-from qlorabench.federation.local import ShuffledBatches, by_length, cross_entropy
+from qlorabench.federation.local import ShuffledBatches, by_length
+from qlorabench.federation.losses import example_losses
 from qlorabench.seeding import Seed
 from qlorabench.suite.schema import TaskConfig
 from qlorabench.tasks.backbones import load_backbone
@@ -66,7 +67,9 @@ def bare_rate(bench: Bench, spec: SystemSpec, *, threads: int, examples: int) ->
         if step == 2:  # the first two warm up
             start, done = time.perf_counter(), 0
         for part in by_length(rows, data.lengths):
-            cross_entropy(model(*collate(data, part)), data.labels[part]).backward()
+            ids, mask = collate(data, part)
+            losses = example_losses(spec.task.objective, model(ids, mask), ids, mask, data.labels[part])
+            losses.sum().backward()  # type: ignore[no-untyped-call]
         model.zero_grad(set_to_none=True)
         done += len(rows)
         if step > 2 and done >= examples:

@@ -192,7 +192,7 @@ def measure(setting: Setting, backbone: Backbone, out: Path) -> list[str]:
     view = _blank(view) if setting.blank else view
     secrets = trained_scene(bench, spec, out).store.secrets
     start = time.perf_counter()
-    cls = registry("attacks").load(setting.attack)
+    cls: Any = registry("attacks").load(setting.attack)
     attack = cls(cls.Config(updates=1))
     claim = attack.run(view, np.random.default_rng(0))
     seconds = (time.perf_counter() - start) / setting.clients

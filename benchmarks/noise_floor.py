@@ -13,7 +13,7 @@ column says whether the attack tells anything of the transcript itself: where it
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ SECRETS = {
     "canaries": {"count": 12, "repetitions": 4, "digits": 3},
 }
 SEATS = ("server", "client", "end-user")
-SLOW = {
+SLOW: dict[str, dict[str, Any]] = {
     "gradient-matching": {"starts": 4, "steps": 40, "cycles": 2, "prior": None},
     "subspace-descent": {"steps": 60, "prior": None},
     "word-matching": {"steps": 30, "starts": 1, "rounds": 4, "prior": None},
@@ -82,7 +82,7 @@ def noisy(view: View, scene: Scene, seed: int) -> View:
     generator = torch.Generator().manual_seed(seed)
     protocol, start, coins = scene.protocol, scene.lab.start, Seed(seed, ("coins",))
 
-    def like(state: State, around: State) -> State:
+    def like(state: State, around: Mapping[str, torch.Tensor]) -> State:
         shifts = {name: (value - around[name]).std() for name, value in state.items()}
         return {n: around[n] + shifts[n] * torch.randn(v.shape, generator=generator) for n, v in state.items()}
 

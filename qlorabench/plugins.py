@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ast
+import importlib
 import importlib.util
 import inspect
 import re
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 from .errors import UserError, nearest
 from .hashing import digest, file_sha256
+from .plugin_sources import file_module, import_root, sources
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -54,7 +55,7 @@ class Registry:
         """Import and return the class ``name`` (or ``path/to/file.py:ClassName``)."""
         where = f"{self.group[:-1]} '{name}'"
         if file := _FILE.fullmatch(name):
-            found = getattr(_module_of((self.base / file[1]).resolve()), file[2], None)
+            found = getattr(_module_of(self._path(file[1])), file[2], None)
         else:
             entry = self._entry(name)
             where += f" of {_origin(entry)}"
@@ -67,8 +68,20 @@ class Registry:
     def origin(self, name: str) -> Origin:
         """Return where ``name`` comes from; imports nothing."""
         if file := _FILE.fullmatch(name):
-            return Origin(module=str((self.base / file[1]).resolve()))
+            return Origin(module=str(self._path(file[1])))
         return _origin(self._entry(name))
+
+    def _path(self, file: str) -> Path:
+        path = self.base / file
+        try:
+            path = path.resolve()
+            there = path.is_file()
+        except (OSError, RuntimeError, ValueError) as error:  # a name too long, links in a circle, a NUL
+            why = error.strerror if isinstance(error, OSError) else error
+            raise UserError(f"plug-in file {str(path)[:200]!r} cannot be looked up: {why}") from error
+        if not there:
+            raise UserError(f"plug-in file not found: {path}")
+        return path
 
     def _entry(self, name: str) -> EntryPoint:
         names, what = self.names(), f"{self.group[:-1]} '{name}'"
@@ -89,32 +102,17 @@ def registry(group: Group, *, base: Path | None = None, entry_points: Iterable[E
 def plugin_version(cls: type, *, origin: Origin) -> str:
     """Return what changes when the plug-in's code does: distribution, class ``version``, hash of its source.
 
-    The modules of its folder that it imports by relative imports, and those that they import, count as its code.
+    The modules of its own package that it imports, and those that they import, count as its code; see `sources`.
     """
     try:
-        files = _sources(Path(inspect.getfile(cls)))
-        source = digest({path.name: file_sha256(path) for path in files}, length=12)
+        start = {cls.__module__: Path(inspect.getfile(cls))}  # raises where there is none, as for a class of C
+        if (file := Path(origin.module)).is_absolute():  # it may only hand on a class of another file
+            start[file_module(file)] = file
+        code = {module: file_sha256(path) for module, path in sources(start).items()}
     except (OSError, TypeError) as error:
         raise UserError(f"{cls.__qualname__} ({origin}) has no source file to hash: {error}") from error
-    return f"{origin.distribution or 'file'}-{origin.version or 0}/{getattr(cls, 'version', 0)}/{source}"
-
-
-def _sources(file: Path) -> list[Path]:
-    """Return ``file`` and what it imports from its own folder, directly or not, sorted."""
-    found: set[Path] = set()
-    open_ = {file}
-    while open_:
-        found |= open_
-        open_ = {beside for path in open_ for beside in _imported(path)} - found
-    return sorted(found)
-
-
-def _imported(file: Path) -> Iterator[Path]:
-    """Yield the files that ``from .module import name`` and ``from . import module`` in ``file`` name."""
-    for node in ast.walk(ast.parse(file.read_bytes())):
-        if isinstance(node, ast.ImportFrom) and node.level == 1:
-            names = [node.module.partition(".")[0]] if node.module else [alias.name for alias in node.names]
-            yield from (path for name in names if (path := file.parent / f"{name}.py").is_file())
+    version = getattr(cls, "version", 0)
+    return f"{origin.distribution or 'file'}-{origin.version or 0}/{version}/{digest(code, length=12)}"
 
 
 @cache
@@ -130,22 +128,43 @@ def _origin(entry: EntryPoint) -> Origin:
 
 @cache
 def _module_of(path: Path) -> ModuleType:
-    """Import a file under a name of its own, once per absolute path."""
-    if not path.is_file():
-        raise UserError(f"plug-in file not found: {path}")
-    name = f"qlorabench_file_{digest(str(path))}"
-    with _importing(f"{path} cannot be imported"):
+    """Import a file, once per absolute path, as a module of the package that its folder is (see `file_module`)."""
+    name = file_module(path)
+    with _importing(f"{path} cannot be imported", beside=path):
+        importlib.invalidate_caches()  # the folder may have changed since an earlier plug-in was read from it
+        package = importlib.import_module(name if path.stem == "__init__" else name.rpartition(".")[0])
+        if path.stem == "__init__":
+            return package
         spec = importlib.util.spec_from_file_location(name, path)
         if spec is None or spec.loader is None:
             raise ImportError("not a Python file")
         module = sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]  # so that the next try starts anew
+            raise
     return module
 
 
 @contextmanager
-def _importing(what: str) -> Iterator[None]:
+def _importing(what: str, *, beside: Path | None = None) -> Iterator[None]:
     try:
         yield
     except (Exception, SystemExit) as error:
-        raise UserError(f"{what}: {traceback.format_exception_only(error)[-1].strip()}") from error
+        said = traceback.format_exception_only(error)[-1].strip()
+        hint = _relative_hint(error, beside) if beside and isinstance(error, ModuleNotFoundError) else ""
+        raise UserError(f"{what}: {said}{hint}") from error
+
+
+def _relative_hint(error: ModuleNotFoundError, path: Path) -> str:
+    """Say how to import what lies beside a plug-in file, where that is what was not found."""
+    name = (error.name or "").partition(".")[0]
+    if not name or not any(
+        (folder / found).exists() for folder in (path.parent, import_root(path)) for found in (name, f"{name}.py")
+    ):
+        return ""
+    return (
+        f". '{name}' lies beside the file or above it, and is not on Python's path: import it relatively "
+        f"('from .{name} import ...'), or install it"
+    )
