@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qlorabench.engines.run import Run, check_out, default_workers
+from qlorabench.engines.folder import check_out
+from qlorabench.engines.run import Run, default_workers
 from qlorabench.engines.watch import RichWatch
 from qlorabench.records.manifest import write_manifest
 from qlorabench.suite.loading import find_suite, load_suite

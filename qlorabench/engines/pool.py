@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
+from types import TracebackType
 from typing import Any, NamedTuple
 
-from qlorabench.errors import UserError
+from qlorabench.engines.failures import JobFailed, JobTimeout, PoolClosed, WorkerLost
+from qlorabench.engines.worker import Worker
 
-
-class JobFailed(Exception):
-    """A job raised; the text is the traceback of the worker."""
+__all__ = ["JobFailed", "JobTimeout", "Pool", "PoolClosed", "Timed", "WorkerLost", "timed"]
 
 
 class Timed(NamedTuple):
@@ -31,10 +29,6 @@ class Timed(NamedTuple):
     """Wall-clock time, that in the queue left out."""
     peak_bytes: int | None = None
     """Most resident memory of the worker meanwhile, the shared backbone included; ``None`` where Linux does not say."""
-
-
-class JobTimeout(Exception):
-    """A job ran longer than it may; its worker was ended."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,12 +47,21 @@ class Pool:
     ``function(context, *arguments)``. Tensors in ``arguments`` of ``setup`` are moved to shared memory.
     """
 
-    def __init__(self, setup: Callable[..., Any], *arguments: Any, workers: int) -> None:
+    def __init__(
+        self,
+        setup: Callable[..., Any],
+        *arguments: Any,
+        workers: int,
+        overheard: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._setup, self._arguments = setup, arguments
+        self._overheard = overheard
+        """Takes what a job printed that did not fail."""
         self._jobs: list[_Job] = []
         self._homes: dict[str, int] = {}
         self._idle: set[int] = set()
-        self._closed = False
+        self._workers: dict[int, Worker] = {}
+        self._closed = self._given_up = False
         self._changed = threading.Condition()
         self._threads = [threading.Thread(target=self._serve, args=(i,), daemon=True) for i in range(workers)]
         for thread in self._threads:
@@ -67,13 +70,21 @@ class Pool:
     def __enter__(self) -> Pool:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+        """Take no more jobs and cancel those that were not begun.
+
+        A running job is waited for; where the pool is left by an exception, its worker is killed instead.
+        """
         with self._changed:
             self._closed = True
+            self._given_up = kind is not None
             for job in self._jobs:
                 job.future.cancel()
             self._jobs.clear()
             self._changed.notify_all()
+            doomed = list(self._workers.values()) if self._given_up else []
+        for worker in doomed:
+            worker.kill()
         for thread in self._threads:
             thread.join()
 
@@ -84,13 +95,16 @@ class Pool:
         seconds: float | None = None,
         near: str | None = None,
     ) -> Future[Any]:
-        """Queue a job; its future gives the value, or raises JobFailed, JobTimeout or UserError.
+        """Queue a job; its future gives the value, or raises JobFailed, JobTimeout, PoolClosed or UserError.
 
+        A job whose worker is lost (to the kernel that needs memory, to a crash) is done once more on a fresh one.
         Jobs with the same ``near`` go to the same worker where that costs no waiting, since it may remember
         what they have in common.
         """
         job = _Job(function, arguments, seconds, near, Future())
         with self._changed:
+            if self._closed:
+                raise PoolClosed("the pool takes no more jobs")
             self._jobs.append(job)
             self._changed.notify_all()
         return job.future
@@ -119,25 +133,46 @@ class Pool:
         return next(here, None) or next(free, None) or next(spare, None)
 
     def _serve(self, index: int) -> None:
-        worker: _Worker | None = None
         while (job := self._next(index)) is not None:
             if not job.future.set_running_or_notify_cancel():
                 continue
             try:
-                if worker is None:
-                    worker = _Worker(self._setup, self._arguments)
-                job.future.set_result(worker.call(job))
-            except (JobTimeout, EOFError, OSError) as error:
-                if worker is not None:
-                    worker.end()
-                worker = None
-                job.future.set_exception(
-                    error if isinstance(error, JobTimeout) else JobFailed(f"the worker process died: {error!r}")
-                )
+                value = self._done(index, job)
             except Exception as error:  # noqa: BLE001 - handed on to whoever waits for the job
                 job.future.set_exception(error)
-        if worker is not None:
-            worker.end()
+            else:
+                job.future.set_result(value)
+        if index in self._workers:
+            self._workers[index].end()
+
+    def _done(self, index: int, job: _Job) -> Any:
+        """Do a job, and once more on a fresh worker where the first one is lost."""
+        for try_ in (1, 2):
+            try:
+                answer = self._worker(index).call(job.function, job.arguments, job.seconds)
+            except WorkerLost as lost:
+                if self._given_up:
+                    raise PoolClosed("the pool was left in the middle of the job") from lost
+                if try_ == 2:
+                    raise WorkerLost(
+                        f"{lost}\n\nIt was the second try.", f"{lost.note}, on the second try too"
+                    ) from lost
+            else:
+                if answer.printed.strip():
+                    self._overheard(answer.printed)
+                return answer.value
+        raise AssertionError("the second try returns or raises")
+
+    def _worker(self, index: int) -> Worker:
+        """Return the worker of that number, a fresh one where there is none."""
+        worker = self._workers.get(index)
+        if worker is None or worker.ended:
+            worker = Worker(self._setup, self._arguments)
+            with self._changed:
+                self._workers[index] = worker
+                if self._given_up:
+                    worker.kill()
+        return worker
 
 
 def timed(context: Any, function: Callable[..., Any], *arguments: Any) -> Timed:
@@ -162,66 +197,3 @@ def _peak_bytes() -> int | None:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024  # the kernel says kB and means KiB
     return None
-
-
-class _Worker:
-    def __init__(self, setup: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-        import torch.multiprocessing as mp
-
-        context = mp.get_context("spawn")
-        self._pipe, child = context.Pipe()
-        self._process = context.Process(target=_work, args=(child, setup, arguments), daemon=True)
-        self._process.start()
-        child.close()
-        try:
-            self._receive(deadline=None)
-        except BaseException:
-            self.end()
-            raise
-
-    def call(self, job: _Job) -> Any:
-        self._pipe.send((job.function, job.arguments))
-        return self._receive(deadline=None if job.seconds is None else time.monotonic() + job.seconds)
-
-    def _receive(self, *, deadline: float | None) -> Any:
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        if not self._pipe.poll(left):
-            raise JobTimeout("the job ran longer than it may")
-        kind, value = self._pipe.recv()
-        if kind == "ok":
-            return value
-        raise UserError(value) if kind == "user" else JobFailed(value)
-
-    def end(self) -> None:
-        self._process.kill()
-        self._process.join()
-        self._pipe.close()
-
-
-def _work(pipe: Connection, setup: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    import signal
-    import warnings
-
-    import torch
-
-    # Opacus hooks layers whose inputs need no gradient, as the first adapted layer's; that is meant
-    warnings.filterwarnings("ignore", message="Full backward hook is firing")
-    warnings.filterwarnings("ignore", message="MatMul8bitLt: inputs will be cast")  # of every layer, every pass
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
-    torch.set_num_threads(1)
-    context = None
-    function: Callable[..., Any] = setup
-    try:
-        while True:
-            try:
-                result = function(*arguments) if context is None else function(context, *arguments)
-                context = result if context is None else context
-                pipe.send(("ok", None if function is setup else result))
-            except UserError as error:
-                pipe.send(("user", str(error)))
-            except Exception:  # noqa: BLE001 - reported whole to the parent
-                pipe.send(("failed", traceback.format_exc()))
-            function, arguments = pipe.recv()
-    except (EOFError, BrokenPipeError):
-        pass  # the parent is gone

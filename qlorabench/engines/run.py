@@ -6,18 +6,17 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qlorabench.engines.federations import ensure_trained
+from qlorabench.engines.folder import held
 from qlorabench.engines.keys import cell_key, federation_key
 from qlorabench.engines.measure import AttackSpec, measure_bandwidth, measure_leakage, measure_utility
 from qlorabench.engines.pool import JobFailed, JobTimeout, Pool, Timed, timed
 from qlorabench.engines.watch import Watch
-from qlorabench.errors import UserError
 from qlorabench.federation.bench import Bench, SystemSpec
 from qlorabench.federation.transcript import Transcript
 from qlorabench.records.journal import Journal, latest
@@ -62,7 +61,7 @@ class Run:
 
     def execute(self, *, before: Callable[[Run], None] = lambda _: None) -> None:
         """Run what is missing; ``before`` is called once data and backbones are known."""
-        with _alone(self.out):
+        with held(self.out):
             self._execute(before)
 
     def _execute(self, before: Callable[[Run], None]) -> None:
@@ -257,32 +256,6 @@ def _last_line(error: Exception) -> str:
     return lines[-1].strip() if lines else type(error).__name__
 
 
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Hold the folder against a second run; the lock goes with the process, however it ends."""
-    import fcntl
-
-    with (out / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(
-                f"another run is writing to {out}. Wait for it, or name another folder with --out."
-            ) from error
-        yield
-
-
 def default_workers() -> int:
     """Return the number of processors this process may use."""
     return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-
-
-def check_out(out: Path) -> None:
-    """Raise UserError where ``out`` cannot be written."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe = out / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UserError(f"cannot write to {out}: {error.strerror}. Name another folder with --out.") from error

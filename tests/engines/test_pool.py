@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from qlorabench.engines.pool import JobFailed, JobTimeout, Pool, timed
+from qlorabench.engines.worker import Answer
 from qlorabench.errors import UserError
 
 
@@ -135,8 +136,9 @@ def test_a_peak_that_cannot_be_counted_is_missing(monkeypatch):
 
 def test_a_worker_that_dies_is_reported_and_replaced(pool):
     before = pool.submit(process_of).result()
-    with pytest.raises(JobFailed, match="the worker process died"):
+    with pytest.raises(JobFailed, match="the worker process ended with exit code 3") as told:
         pool.submit(die).result()
+    assert told.value.note == "the worker process ended with exit code 3, on the second try too"
     assert pool.submit(process_of).result() != before
 
 
@@ -155,12 +157,14 @@ def test_a_setup_that_fails_tells_why_and_leaves_no_process():
 class Here:
     """Stands in for a worker process."""
 
+    ended = False
+
     def __init__(self, setup, arguments):
         self.context = setup(*arguments)
         self.context.process = id(self)
 
-    def call(self, job):
-        return job.function(self.context, *job.arguments)
+    def call(self, function, arguments, seconds):
+        return Answer(function(self.context, *arguments), "")
 
     def end(self):
         pass
@@ -168,7 +172,7 @@ class Here:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_cancelled_job_does_not_stop_the_pool(monkeypatch):
-    monkeypatch.setattr("qlorabench.engines.pool._Worker", Here)
+    monkeypatch.setattr("qlorabench.engines.pool.Worker", Here)
     with Pool(setup, 100, workers=1) as pool:
         running, waiting = pool.submit(sleep, 0.1), pool.submit(add, 1)
         assert waiting.cancel()
@@ -178,7 +182,7 @@ def test_a_cancelled_job_does_not_stop_the_pool(monkeypatch):
 
 @pytest.mark.parametrize("idle", [0.02])
 def test_jobs_that_share_something_go_to_one_worker_while_nobody_has_to_wait(monkeypatch, idle):
-    monkeypatch.setattr("qlorabench.engines.pool._Worker", Here)
+    monkeypatch.setattr("qlorabench.engines.pool.Worker", Here)
     with Pool(setup, 100, workers=2) as pool:
         where = []
         for _ in range(10):
@@ -188,7 +192,7 @@ def test_jobs_that_share_something_go_to_one_worker_while_nobody_has_to_wait(mon
 
 
 def test_what_was_not_begun_is_cancelled_when_the_pool_is_left(monkeypatch):
-    monkeypatch.setattr("qlorabench.engines.pool._Worker", Here)
+    monkeypatch.setattr("qlorabench.engines.pool.Worker", Here)
     with Pool(setup, 100, workers=1) as pool:
         running = pool.submit(sleep, 0.2)
         time.sleep(0.05)
