@@ -26,7 +26,11 @@ FLIPS = 16
 
 
 def judge_membership(claim: MembershipClaim, members: np.ndarray, *, rng: np.random.Generator) -> list[Score]:
-    """Return AUC (the headline), TPR at 1 % FPR and the cross-fitted advantage, each against its control."""
+    """Return AUC (the headline), TPR at 1 % FPR and the cross-fitted advantage, each against its control.
+
+    Raises ValueError where the scores are not one finite number a candidate.
+    """
+    _check_scores(claim, candidates=len(members))
     found = membership_scores(claim.scores, members=members, rng=rng, fprs=(0.01,))
     flips = [coin_flip_control(claim.scores[~members], rng=rng) for _ in range(FLIPS)]
     chance = float(np.mean([auc(flip.scores, members=flip.members) for flip in flips]))
@@ -43,6 +47,18 @@ def judge_membership(claim: MembershipClaim, members: np.ndarray, *, rng: np.ran
     ]
     notes = (claim.note, f"at a false positive rate of {fpr:.4f}", "")
     return [replace(row, headline=row.metric == "auc", note=note) for row, note in zip(measured, notes, strict=True)]
+
+
+def _check_scores(claim: MembershipClaim, *, candidates: int) -> None:
+    scores = np.asarray(claim.scores, np.float64)
+    if scores.shape != (candidates,):
+        raise ValueError(
+            f"a membership claim has scores of the shape {scores.shape}; the view has {candidates} candidates, "
+            "and each gets one score"
+        )
+    strange = int(np.count_nonzero(~np.isfinite(scores)))
+    if strange:
+        raise ValueError(f"{strange} of {candidates} scores of a membership claim are infinite or not a number")
 
 
 def _gain(rate: float | None, fpr: float) -> float | None:
@@ -62,14 +78,25 @@ def judge_adapter(
     """Return the utility gap, the share of quantization error removed (the headline) and the error of B A.
 
     ``public`` holds the tensors that do not travel. Where the broadcast is exact there is no error to
-    remove: every receiver holds the adapter, and the leakage is 1.
+    remove: every receiver holds the adapter, and the leakage is 1. Raises KeyError where the claim lacks a tensor of
+    ``truth``, ValueError where one has another shape or is not finite.
     """
     guess = {name: claim.state[name] for name in truth}
+    _check_tensors(guess, truth)
     errors = _squared_errors(truth, broadcast, guess)
     protected = gap.low is not None and gap.low > 0
     note = "; ".join(part for part in (claim.note, "" if protected else NO_GAP) if part)
     rows = [gap, _error_removed(errors, note=note, rng=rng)]
     return [*rows, _product_error(truth, broadcast, guess, public, scaling=scaling, rng=rng)]
+
+
+def _check_tensors(guess: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> None:
+    for name, tensor in guess.items():
+        if tensor.shape != truth[name].shape:
+            wanted = tuple(truth[name].shape)
+            raise ValueError(f"an adapter claim has {name} in the shape {tuple(tensor.shape)}; it travels as {wanted}")
+        if not bool(tensor.isfinite().all()):
+            raise ValueError(f"an adapter claim has numbers in {name} that are not finite")
 
 
 def _squared_errors(
