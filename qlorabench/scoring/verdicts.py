@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 from torch import Tensor
 
-from qlorabench.scoring.intervals import Interval, bootstrap
+from qlorabench.scoring.intervals import bootstrap
 from qlorabench.scoring.membership import (
+    OperatingPoint,
     advantage_leakage,
     auc,
     auc_leakage,
     coin_flip_control,
-    leakage,
     membership_scores,
 )
 from qlorabench.scoring.recovery import FactorNames, relative_error_of_products
@@ -36,16 +36,14 @@ def judge_membership(claim: MembershipClaim, members: np.ndarray, *, rng: np.ran
     chance = float(np.mean([auc(flip.scores, members=flip.members) for flip in flips]))
     point = found.operating_points[0]
     fpr = point.fpr.value or 0.0
-    gains = [_gain(rate, fpr) for rate in (point.tpr.value, point.tpr.low, point.tpr.high)]
-    tpr = Interval(gains[0], gains[1], gains[2], point.tpr.n)
     measured = [
         against_control("auc", found.auc, control=chance, leak=auc_leakage(claim.scores, members=members, rng=rng)),
-        against_control("tpr_at_1pct_fpr", point.tpr, control=fpr, leak=tpr),
+        against_control("tpr_at_1pct_fpr", point.tpr, control=fpr, leak=point.leakage),
         against_control(
             "advantage", found.advantage, control=0.0, leak=advantage_leakage(claim.scores, members=members, rng=rng)
         ),
     ]
-    notes = (claim.note, f"at a false positive rate of {fpr:.4f}", "")
+    notes = (claim.note, _rate_note(point), "")
     return [replace(row, headline=row.metric == "auc", note=note) for row, note in zip(measured, notes, strict=True)]
 
 
@@ -61,8 +59,12 @@ def _check_scores(claim: MembershipClaim, *, candidates: int) -> None:
         raise ValueError(f"{strange} of {candidates} scores of a membership claim are infinite or not a number")
 
 
-def _gain(rate: float | None, fpr: float) -> float | None:
-    return None if rate is None else leakage(rate, fpr)
+def _rate_note(point: OperatingPoint) -> str:
+    """Say at which rate the claims stand, and where the non-members are too few to tell a rate of 1 %."""
+    said = f"at a false positive rate of {point.fpr.value or 0.0:.4f}"
+    if point.fpr.n * point.target >= 1:
+        return said
+    return f"{said}; {point.fpr.n} non-members cannot show 1 %: the true rate may be up to {point.fpr.high:.3f}"
 
 
 def judge_adapter(
