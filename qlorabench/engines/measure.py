@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from qlorabench.tasks.encoding import Encoded
 from qlorabench.tasks.task import PreparedTask
 from qlorabench.threats.claims import AdapterClaim, Claim, ExtractionClaim, MembershipClaim, ReconstructionClaim
 from qlorabench.threats.crafting import CraftedRun
-from qlorabench.threats.lab import Lab
+from qlorabench.threats.lab import Lab, NotFiniteError
 from qlorabench.threats.models import ThreatModel
 from qlorabench.threats.observe import Challenge, draw_challenge, observe
 from qlorabench.threats.prompts import ExtractionGame, draw_prompts
@@ -149,12 +150,22 @@ def measure_utility(bench: Bench, spec: SystemSpec, out: Path) -> list[Score]:
     untrained = [score.value for score in (backbone, *majority) if score.value is not None]
     rows, gained = [], []
     for metric, state in (("server", scene.final_server), ("client", scene.final_broadcast)):
-        gains = _gains(scene, metric, state)
-        better = learned(gains)
+        with _naming(f"the {metric}'s adapter after the last round"):
+            gains = _gains(scene, metric, state)
+            found = scene.utility(metric, state)
         control = max(untrained, default=None)
-        rows.append(replace(scene.utility(metric, state), control=control, headline=True, learned=better))
+        rows.append(replace(found, control=control, headline=True, learned=learned(gains)))
         gained += gains
     return [*rows, backbone, *majority, *gained, *_epsilon(scene), _dropout(scene)]
+
+
+@contextmanager
+def _naming(adapter: str) -> Iterator[None]:
+    """Say which ``adapter`` it is under which the model gives no finite numbers."""
+    try:
+        yield
+    except NotFiniteError as error:
+        raise NotFiniteError(f"{adapter}: {error}") from error
 
 
 def _gains(scene: Scene, metric: str, state: State) -> list[Score]:
@@ -257,7 +268,6 @@ def judge(
 def _judge_adapter(scene: Scene, claim: AdapterClaim, rng: np.random.Generator) -> list[Score]:
     server, held = scene.final_server, scene.final_broadcast
     gap = from_interval("utility_gap", bootstrap(scene.gains(server, held), lambda g: float(g.mean()), rng=rng))
-    recovered = scene.utility("recovered", dict(claim.state))
     rows = judge_adapter(
         claim,
         truth=server,
@@ -267,6 +277,8 @@ def _judge_adapter(scene: Scene, claim: AdapterClaim, rng: np.random.Generator) 
         gap=gap,
         rng=rng,
     )
+    with _naming("the adapter that the attack claims"):
+        recovered = scene.utility("recovered", dict(claim.state))
     return [*rows, replace(recovered, control=scene.utility("held", held).value)]
 
 

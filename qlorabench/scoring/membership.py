@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +28,7 @@ from qlorabench.scoring.ranks import (
     resampled,
     split,
 )
+from qlorabench.scoring.thresholds import exposed_share, rate_limit
 
 
 class LabelledScores(NamedTuple):
@@ -48,7 +49,10 @@ class OperatingPoint:
     tpr: Interval
     """Share of members claimed; Clopper-Pearson, conditional on the threshold."""
     fpr: Interval
-    """Share of non-members claimed. Where 1/n is above the target, ``high`` shows how little n can say."""
+    """Share of non-members claimed. ``high`` bounds the true rate of a threshold set by looking at them: where 1/n is
+    above the target, it shows how little n can say."""
+    leakage: Interval
+    """(TPR - FPR) / (1 - FPR), with the noise of both groups and of the threshold; see `exposed_share`."""
 
 
 @dataclass(frozen=True)
@@ -111,11 +115,16 @@ def tpr_at_fpr(scores: Floats, *, members: Bools, fpr: float, level: float = 0.9
     allowed = np.searchsorted(rates_of_counts, fpr, "right") - 1
     descending = np.append(np.sort(outside)[::-1], -np.inf)
     threshold = float(descending[allowed])
-    rates = (
-        clopper_pearson(int(np.count_nonzero(group > threshold)), len(group), level=level)
-        for group in (inside, outside)
-    )
-    return OperatingPoint(fpr, threshold, *rates)
+    hits, false = (int(np.count_nonzero(group > threshold)) for group in (inside, outside))
+    tpr, found = clopper_pearson(hits, len(inside), level=level), clopper_pearson(false, len(outside), level=level)
+    limit = rate_limit(int(allowed), len(outside), level=level)
+    if allowed == len(outside):
+        leak = Interval(None, None, None, len(inside) + len(outside), "all are claimed: there is nothing to gain")
+    else:
+        leak = exposed_share(hits, len(inside), allowed=int(allowed), nonmembers=len(outside), level=level)
+        gained = leakage(hits / len(inside), false / len(outside))
+        leak = replace(leak, value=gained, high=max(leak.high or 0.0, gained or 0.0))  # ties let fewer pass than may
+    return OperatingPoint(fpr, threshold, tpr, replace(found, high=limit), leak)
 
 
 def advantage(scores: Floats, *, members: Bools, rng: np.random.Generator) -> float | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,13 +12,17 @@ from qlorabench.scoring.intervals import Interval, bootstrap, clopper_pearson, m
 from qlorabench.scoring.pooled import ENOUGH, Texts, client_means
 from qlorabench.scoring.score import SILENT, Score, against_control, from_interval
 from qlorabench.scoring.text import ReconstructionScores, reconstruction_scores, token_scores
+from qlorabench.scoring.words import words
 from qlorabench.threats.claims import ClientTexts, ReconstructionClaim
 
 LEVEL = 0.95
-_LEAKING = ("rouge1", "exact")
-"""Scores of whole texts whose advantage over held-out texts is given as leakage."""
+_LEAKING = ("rouge1", "exact", "exact_with_marks")
+"""Scores of whole texts whose advantage over held-out texts is given as leakage: by their words, which are the same
+whatever case and punctuation, and by all that is written in them."""
 _PLAIN = {"rouge2": "rouge2", "rouge_l": "rouge_l", "edit_distance": "edit"}
 """Scores of whole texts beside their control; the name of the metric and of its field."""
+Tokens = AbstractSet[Hashable]
+"""Token ids, or (position, token id) pairs."""
 _ORDER = ("rouge2", "exact")
 """What needs the order of words: the same claim against the client's own texts with their words shuffled scores
 no more than the words alone give."""
@@ -56,7 +61,9 @@ def judge_reconstruction(
     of K clients is picked after looking, so its intervals are at the Bonferroni level 1 - 0.05 / K: under the null
     they exclude zero no more often than one interval at 0.95 does. From `ENOUGH` clients on their mean is scored too,
     as one more look; the first ``insiders`` sit in the adversary's seat and have nothing to lose to it.
+    Raises ValueError for a claim of a client that there is not, or of one client twice.
     """
+    _check(claim, clients=len(truths))
     said = {texts.client: texts for texts in claim.clients}
     pooled = len(truths) - insiders >= ENOUGH
     level = 1 - (1 - LEVEL) / (len(truths) + pooled)
@@ -76,6 +83,16 @@ def judge_reconstruction(
     ]
     rows += _sentences(texts, truths[worst], controls[worst], rng=rng, level=level)
     return [*rows, *_pooled(said, truths, controls, rng=rng, level=level, first=insiders)] if pooled else rows
+
+
+def _check(claim: ReconstructionClaim, *, clients: int) -> None:
+    named = [texts.client for texts in claim.clients]
+    if strange := sorted(set(named) - set(range(clients))):
+        raise ValueError(f"a claim names the clients {strange}; the federation's are 0 to {clients - 1}")
+    if len(set(named)) < len(named):
+        raise ValueError(
+            f"a claim names a client twice, in {named}; all that is claimed of one goes into one ClientTexts"
+        )
 
 
 def _pooled(
@@ -132,16 +149,17 @@ def _mean(values: np.ndarray) -> float:
 
 def _precision(said: ClientTexts, truth: Sentences, control: Sequence[Sentences], *, level: float) -> list[Score]:
     rows = []
-    for metric, claimed, true, others in (
+    kinds: tuple[tuple[str, Tokens, Tokens, list[Tokens]], ...] = (
         ("token_precision", said.tokens, truth.distinct, [lot.distinct for lot in control]),
         ("placed_precision", said.placed, truth.placed, [lot.placed for lot in control]),
-    ):
-        scores = token_scores([*map(hash, true)], [*map(hash, claimed)])
+    )
+    for metric, claimed, true, others in kinds:
+        scores = token_scores(true, claimed)
         if not claimed:
             rows.append(Score(metric, None, n=0, note=SILENT))
             continue
         interval = clopper_pearson(scores.hits, scores.claimed, level=level)
-        chance = float(np.mean([len(set(claimed) & other) / len(claimed) for other in others]))
+        chance = float(np.mean([len(claimed & other) / len(claimed) for other in others]))
         rows.append(Score(metric, interval.value, interval.low, interval.high, interval.n, control=chance))
     found = clopper_pearson(len(said.placed & truth.placed), len(truth.placed), level=level)
     rows.append(from_interval("placed_recall", found))
@@ -179,4 +197,6 @@ def _defined(lots: Sequence[ReconstructionScores], metric: str) -> np.ndarray:
 
 
 def _shuffled(text: str, rng: np.random.Generator) -> str:
-    return " ".join(rng.permutation(text.split()).tolist())
+    """Return the words of ``text`` in random order; of a script without spaces too."""
+    own = words(text)
+    return " ".join(own[i] for i in rng.permutation(len(own)))

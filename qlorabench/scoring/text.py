@@ -1,14 +1,13 @@
 """How much of a client's text a claim gives back: ROUGE over matched pairs, and sets of tokens.
 
-ROUGE is the F measure of Lin (ROUGE: A Package for Automatic Evaluation of Summaries, 2004), with the
-words of the rouge_score package without stemming: runs of a-z and 0-9 of the lower-cased text.
+ROUGE is the F measure of Lin (ROUGE: A Package for Automatic Evaluation of Summaries, 2004) over the words of any
+script, as `qlorabench.scoring.words` has them; of ASCII texts it is what the rouge_score package says without stemming.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -16,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from qlorabench.scoring.words import characters, words
+
 Floats = NDArray[np.float64]
 _T = TypeVar("_T")
-_WORD = re.compile("[a-z0-9]+")
 
 
 class Match(NamedTuple):
@@ -46,10 +46,13 @@ class ReconstructionScores:
     """Edit distance, 0 for the same words; 1 for a reference without a candidate, NaN for one without words."""
     exact: Floats
     """1 where the words are the same in the same order, else 0; NaN for a reference without words."""
+    exact_with_marks: Floats
+    """1 where the words are, and every character too (case, accents, punctuation, emoji), up to white space, else 0;
+    NaN for a reference without characters."""
     candidates: int
     """How many texts were claimed: more of them than references make a match likelier."""
     matched: int
-    """References that share at least a word with a candidate of their own."""
+    """References that share at least a word with a candidate of their own, or all their characters."""
 
 
 class DefinedMean(NamedTuple):
@@ -83,13 +86,13 @@ def rouge_n(reference: str, candidate: str, *, n: int) -> float | None:
     """
     if n < 1:
         raise ValueError(f"n must be at least 1, found {n}")
-    true, claimed = _ngrams(_words(reference), n), _ngrams(_words(candidate), n)
+    true, claimed = _ngrams(words(reference), n), _ngrams(words(candidate), n)
     return _count_scores(true, claimed).f1
 
 
 def rouge_l(reference: str, candidate: str) -> float | None:
     """Return the F measure of the longest common subsequence of words; ``None`` without reference words."""
-    true, claimed = _words(reference), _words(candidate)
+    true, claimed = words(reference), words(candidate)
     return _scores(len(true), len(claimed), hits=_common_subsequence(true, claimed)).f1
 
 
@@ -98,7 +101,7 @@ def edit_distance(reference: str, candidate: str) -> float | None:
 
     Levenshtein's distance over words: 0 for the same words in the same order, 1 where none is in place.
     """
-    true, claimed = _words(reference), _words(candidate)
+    true, claimed = words(reference), words(candidate)
     return _edits(true, claimed) / max(len(true), len(claimed)) if true else None
 
 
@@ -120,8 +123,8 @@ def match_one_to_one(
 def reconstruction_scores(references: Sequence[str], candidates: Sequence[str]) -> ReconstructionScores:
     """Return the scores of every reference against its candidate in the best one-to-one matching.
 
-    One matching serves all metrics: the one of largest total ROUGE-1 + ROUGE-L, so that both the words
-    and their order decide.
+    One matching serves all metrics: the one of largest total ROUGE-1 + ROUGE-L, and one more for a text that is the
+    same in every character, so that words, their order and their marks decide.
     """
     pairs = match_one_to_one(references, candidates, _likeness)
     given = {pair.reference: candidates[pair.candidate] for pair in pairs}
@@ -132,6 +135,7 @@ def reconstruction_scores(references: Sequence[str], candidates: Sequence[str]) 
         rouge_l=_array(rouge_l(*pair) for pair in texts),
         edit=_array(edit_distance(*pair) for pair in texts),
         exact=_array(_exact(*pair) for pair in texts),
+        exact_with_marks=_array(_exact_with_marks(*pair) for pair in texts),
         candidates=len(candidates),
         matched=len(pairs),
     )
@@ -144,8 +148,11 @@ def mean_defined(scores: Floats) -> DefinedMean:
     return DefinedMean(value, len(defined), len(scores) - len(defined))
 
 
-def token_scores(true: Collection[int], claimed: Collection[int]) -> TokenScores:
-    """Score claimed token ids against the true ones as sets: how often a token occurs plays no part."""
+def token_scores(true: Collection[Hashable], claimed: Collection[Hashable]) -> TokenScores:
+    """Score claimed tokens against the true ones as sets: how often a token occurs plays no part.
+
+    Tokens are ids, or ids with their places; they are compared as they are.
+    """
     return _count_scores(Counter(set(true)), Counter(set(claimed)))
 
 
@@ -166,23 +173,26 @@ def _scores(true: int, claimed: int, *, hits: int) -> TokenScores:
 
 
 def _likeness(reference: str, candidate: str) -> float:
-    return (rouge_n(reference, candidate, n=1) or 0.0) + (rouge_l(reference, candidate) or 0.0)
+    shared = (rouge_n(reference, candidate, n=1) or 0.0) + (rouge_l(reference, candidate) or 0.0)
+    return shared + (_exact_with_marks(reference, candidate) or 0.0)
 
 
 def _exact(reference: str, candidate: str) -> float | None:
-    words = _words(reference)
-    return float(words == _words(candidate)) if words else None
+    true = words(reference)
+    return float(true == words(candidate)) if true else None
 
 
-def _words(text: str) -> list[str]:
-    return _WORD.findall(text.lower())
+def _exact_with_marks(reference: str, candidate: str) -> float | None:
+    true = characters(reference)
+    same = true == characters(candidate) and words(reference) == words(candidate)
+    return float(same) if true else None
 
 
-def _ngrams(words: list[str], n: int) -> Counter[tuple[str, ...]]:
-    return Counter(zip(*(words[i:] for i in range(n)), strict=False))
+def _ngrams(text: Sequence[str], n: int) -> Counter[tuple[str, ...]]:
+    return Counter(zip(*(text[i:] for i in range(n)), strict=False))
 
 
-def _common_subsequence(one: list[str], other: list[str]) -> int:
+def _common_subsequence(one: Sequence[str], other: Sequence[str]) -> int:
     """Return the length of the longest common subsequence, a row of the table in the bits of an integer.
 
     After Hyyrö (Bit-parallel LCS-length computation revisited, 2004): a zero bit at place i says that the
@@ -199,8 +209,8 @@ def _common_subsequence(one: list[str], other: list[str]) -> int:
     return len(one) - row.bit_count()
 
 
-def _edits(one: list[str], other: list[str]) -> int:
-    """Return the Levenshtein distance of two lists of words, a row of the table at a time."""
+def _edits(one: Sequence[str], other: Sequence[str]) -> int:
+    """Return the Levenshtein distance of two texts in words, a row of the table at a time."""
     row = list(range(len(other) + 1))
     for i, word in enumerate(one, 1):
         above, row = row, [i]

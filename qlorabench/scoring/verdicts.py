@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 from torch import Tensor
 
-from qlorabench.scoring.intervals import Interval, bootstrap
+from qlorabench.scoring.intervals import bootstrap
 from qlorabench.scoring.membership import (
+    OperatingPoint,
     advantage_leakage,
     auc,
     auc_leakage,
     coin_flip_control,
-    leakage,
     membership_scores,
 )
 from qlorabench.scoring.recovery import FactorNames, relative_error_of_products
@@ -26,27 +26,45 @@ FLIPS = 16
 
 
 def judge_membership(claim: MembershipClaim, members: np.ndarray, *, rng: np.random.Generator) -> list[Score]:
-    """Return AUC (the headline), TPR at 1 % FPR and the cross-fitted advantage, each against its control."""
+    """Return AUC (the headline), TPR at 1 % FPR and the cross-fitted advantage, each against its control.
+
+    Raises ValueError where the scores are not one finite number a candidate.
+    """
+    _check_scores(claim, candidates=len(members))
     found = membership_scores(claim.scores, members=members, rng=rng, fprs=(0.01,))
     flips = [coin_flip_control(claim.scores[~members], rng=rng) for _ in range(FLIPS)]
     chance = float(np.mean([auc(flip.scores, members=flip.members) for flip in flips]))
     point = found.operating_points[0]
     fpr = point.fpr.value or 0.0
-    gains = [_gain(rate, fpr) for rate in (point.tpr.value, point.tpr.low, point.tpr.high)]
-    tpr = Interval(gains[0], gains[1], gains[2], point.tpr.n)
     measured = [
         against_control("auc", found.auc, control=chance, leak=auc_leakage(claim.scores, members=members, rng=rng)),
-        against_control("tpr_at_1pct_fpr", point.tpr, control=fpr, leak=tpr),
+        against_control("tpr_at_1pct_fpr", point.tpr, control=fpr, leak=point.leakage),
         against_control(
             "advantage", found.advantage, control=0.0, leak=advantage_leakage(claim.scores, members=members, rng=rng)
         ),
     ]
-    notes = (claim.note, f"at a false positive rate of {fpr:.4f}", "")
+    notes = (claim.note, _rate_note(point), "")
     return [replace(row, headline=row.metric == "auc", note=note) for row, note in zip(measured, notes, strict=True)]
 
 
-def _gain(rate: float | None, fpr: float) -> float | None:
-    return None if rate is None else leakage(rate, fpr)
+def _check_scores(claim: MembershipClaim, *, candidates: int) -> None:
+    scores = np.asarray(claim.scores, np.float64)
+    if scores.shape != (candidates,):
+        raise ValueError(
+            f"a membership claim has scores of the shape {scores.shape}; the view has {candidates} candidates, "
+            "and each gets one score"
+        )
+    strange = int(np.count_nonzero(~np.isfinite(scores)))
+    if strange:
+        raise ValueError(f"{strange} of {candidates} scores of a membership claim are infinite or not a number")
+
+
+def _rate_note(point: OperatingPoint) -> str:
+    """Say at which rate the claims stand, and where the non-members are too few to tell a rate of 1 %."""
+    said = f"at a false positive rate of {point.fpr.value or 0.0:.4f}"
+    if point.fpr.n * point.target >= 1:
+        return said
+    return f"{said}; {point.fpr.n} non-members cannot show 1 %: the true rate may be up to {point.fpr.high:.3f}"
 
 
 def judge_adapter(
@@ -62,14 +80,25 @@ def judge_adapter(
     """Return the utility gap, the share of quantization error removed (the headline) and the error of B A.
 
     ``public`` holds the tensors that do not travel. Where the broadcast is exact there is no error to
-    remove: every receiver holds the adapter, and the leakage is 1.
+    remove: every receiver holds the adapter, and the leakage is 1. Raises KeyError where the claim lacks a tensor of
+    ``truth``, ValueError where one has another shape or is not finite.
     """
     guess = {name: claim.state[name] for name in truth}
+    _check_tensors(guess, truth)
     errors = _squared_errors(truth, broadcast, guess)
     protected = gap.low is not None and gap.low > 0
     note = "; ".join(part for part in (claim.note, "" if protected else NO_GAP) if part)
     rows = [gap, _error_removed(errors, note=note, rng=rng)]
     return [*rows, _product_error(truth, broadcast, guess, public, scaling=scaling, rng=rng)]
+
+
+def _check_tensors(guess: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> None:
+    for name, tensor in guess.items():
+        if tensor.shape != truth[name].shape:
+            wanted = tuple(truth[name].shape)
+            raise ValueError(f"an adapter claim has {name} in the shape {tuple(tensor.shape)}; it travels as {wanted}")
+        if not bool(tensor.isfinite().all()):
+            raise ValueError(f"an adapter claim has numbers in {name} that are not finite")
 
 
 def _squared_errors(

@@ -23,6 +23,10 @@ TEXTS = 8
 """Rows of one forward pass of a language model, whose logits are as wide as its vocabulary."""
 
 
+class NotFiniteError(RuntimeError):
+    """The model gives numbers under an adapter that are infinite or NaN; nothing can be told from them."""
+
+
 @dataclass(frozen=True)
 class Lab:
     """The public model under adapters of the system's shape, its tokenizer, and its public start."""
@@ -43,7 +47,10 @@ class Lab:
         return self.model
 
     def logits(self, state: Mapping[str, Tensor], data: Encoded) -> np.ndarray:
-        """Return a classifier's logits of shape (rows, classes) for ``data`` under the adapter ``state``."""
+        """Return a classifier's logits of shape (rows, classes) for ``data`` under the adapter ``state``.
+
+        Raises NotFiniteError where they are not all finite, as `token_losses` and `losses` do: no number follows then.
+        """
         if self.model.objective != "classification":
             raise TypeError("a language model's logits are too many to keep: mount(state) and call model(ids, mask)")
         return self._remembered(self._logits, state, data).reshape(len(data), -1)
@@ -82,7 +89,7 @@ class Lab:
         """Return ``compute(full state)``, flat float64, from the memo where the same was asked before.
 
         ``question`` names all that the numbers depend on but the adapter, and ``rows`` counts the rows that computing
-        them sends through the model.
+        them sends through the model. Raises NotFiniteError where one of the numbers is not finite.
         """
         full = {**self.start, **state}
         content = _content(full, question, self.model.scaling)
@@ -90,7 +97,7 @@ class Lab:
         if name in self.memo:
             self.queries.rows += rows
         else:
-            self.memo[name] = _cipher(compute(full).tobytes(), content)
+            self.memo[name] = _cipher(_finite(compute(full), full).tobytes(), content)
         return np.frombuffer(_cipher(self.memo[name], content), dtype=np.float64).copy()
 
     def _logits(self, state: State, data: Encoded) -> np.ndarray:
@@ -122,6 +129,19 @@ class Lab:
             name: torch.zeros_like(value) if name.endswith(".B") else value.clone()
             for name, value in self.start.items()
         }
+
+
+def _finite(values: np.ndarray, state: Mapping[str, Tensor]) -> np.ndarray:
+    """Return ``values``, computed under ``state``; raises NotFiniteError where one of them is no number."""
+    strange = int(np.count_nonzero(~np.isfinite(values)))
+    if strange:
+        largest = max(float(tensor.abs().max()) for tensor in state.values())
+        raise NotFiniteError(
+            f"the model gives {strange} of {values.size} logits or losses that are infinite or not a number under an "
+            f"adapter whose largest weight is {largest:.3g}: training blew up. Lower optimizer.lr (and head_lr), or "
+            "take fewer local steps"
+        )
+    return values
 
 
 def _cipher(text: bytes, content: bytes) -> bytes:
