@@ -122,16 +122,19 @@ COARSE = [
 ]
 SEARCH = [Setting("r = 8", clients=8, attack="gradient-matching")]
 UNSEEN = [Setting("r = 8, other texts", clients=8, skipped=400, attack="gradient-matching")]
+_DROPPED: list[tuple[str, int, int, Dropout]] = [
+    ("attention-span", 8, 8, "off"),
+    ("attention-span", 8, 8, 0.01),
+    ("attention-span", 8, 8, "model"),
+    ("attention-words", 8, 8, "off"),
+    ("attention-words", 8, 8, "model"),
+    ("word-matching", 8, 8, "model"),
+    ("subspace-descent", 64, 8, "model"),
+    ("gradient-matching", 8, 4, "model"),
+]
 DROPOUT = [
     Setting(f"r = {rank}, dropout {dropout}, {attack}", rank, clients=clients, attack=attack, dropout=dropout)
-    for attack, rank, clients, rates in (
-        ("attention-span", 8, 8, ("off", 0.01, "model")),
-        ("attention-words", 8, 8, ("off", "model")),
-        ("word-matching", 8, 8, ("model",)),
-        ("subspace-descent", 64, 8, ("model",)),
-        ("gradient-matching", 8, 4, ("model",)),
-    )
-    for dropout in rates
+    for attack, rank, clients, dropout in _DROPPED
 ]
 PRIOR = [
     Setting(f"noise alone, {attack}", rank, clients=clients, attack=attack, blank=True)

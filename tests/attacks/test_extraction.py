@@ -219,7 +219,7 @@ def test_inserted_secrets_are_read_out_and_others_are_not(federations, name):
         return np.mean([getattr(rows[metric], field) for rows in runs])
 
     assert mean("extraction@10") >= 0.75
-    assert mean("extraction@10", "control") <= 0.25
+    assert mean("extraction@10") > mean("extraction@10", "control") + 0.5
     assert mean("extraction@10", "leakage_low") > 0
     assert mean("extraction@1") >= 0.4
     assert mean("exposure_bits") > 7 > 4 > mean("exposure_bits", "control")
