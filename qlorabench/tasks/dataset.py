@@ -180,7 +180,7 @@ def table_from_rows(
     found = sorted(set(labels))
     if len(found) < 2:
         raise UserError(_one_label(name, label=label, found=found, rows=len(kept), dropped=dropped))
-    _require_classes(labels, found=len(found), where=f"{name}: column {shown(label)}")
+    _require_classes(labels, found=found, where=f"{name}: column {shown(label)}")
     names = tuple(label_order) if label_order else tuple(str(value) for value in found)
     index = {value: i for i, value in enumerate(names)}
     return Table(name, texts, tuple(index[str(value)] for value in labels), names, groups, dropped)
@@ -190,9 +190,9 @@ def require_columns(wanted: Iterable[str], *, columns: Sequence[str], where: str
     """Raise UserError unless every wanted column is there; say all that are missing at once."""
     missing = [column for column in wanted if column not in columns]
     if missing:
-        near = columns[:_COLUMNS_COMPARED]
-        said = " ".join(f"There is no column {shown(column)}.{nearest(column, near)}" for column in missing)
-        there = ", ".join(shown(column).strip("'") for column in columns[:_COLUMNS_SHOWN])
+        names = [shown(column)[1:-1] for column in columns[:_COLUMNS_COMPARED]]
+        said = " ".join(f"There is no column {shown(column)}.{nearest(column, names)}" for column in missing)
+        there = ", ".join(names[:_COLUMNS_SHOWN])
         more = f" and {len(columns) - _COLUMNS_SHOWN} more" if len(columns) > _COLUMNS_SHOWN else ""
         raise UserError(f"{where}: {said} Columns: {there or 'none; the file is empty'}{more}")
 
@@ -248,22 +248,22 @@ def _labels(numbered: Sequence[tuple[int, Any]], *, name: str, column: str) -> l
     for (row, _), value in zip(numbered, values, strict=True):
         if isinstance(value, str):
             _whole(value, where=f"{name}, row {row}: column {shown(column)}")
-        if len(str(value)) > MOST_LABEL_CHARACTERS:
-            raise UserError(
-                f"{name}, row {row}: column {shown(column)} holds a label of {len(str(value))} characters; "
-                f"{MOST_LABEL_CHARACTERS} are the most. It may hold texts: name the column of the labels."
-            )
     return [value.strip() if isinstance(value, str) else value for value in values]
 
 
-def _require_classes(labels: Sequence[Any], *, found: int, where: str) -> None:
+def _require_classes(labels: Sequence[Any], *, found: Sequence[Any], where: str) -> None:
     """Raise UserError where a column is no column of labels, but of texts, names or numbers."""
-    few = found > FREE_LABELS and len(labels) < ROWS_A_LABEL * found
-    if few or found > MOST_LABELS:
+    few = len(found) > FREE_LABELS and len(labels) < ROWS_A_LABEL * len(found)
+    if few or len(found) > MOST_LABELS:
         raise UserError(
-            f"{where} holds {found:,} distinct labels in {len(labels):,} rows; it may be no column of labels. Allowed "
-            f"are up to {MOST_LABELS:,}, and beyond {FREE_LABELS} of them at least {ROWS_A_LABEL} rows a label on "
-            "average. Name another column, or put labels together."
+            f"{where} holds {len(found):,} distinct labels in {len(labels):,} rows; it may be no column of labels. "
+            f"Allowed are up to {MOST_LABELS:,}, and beyond {FREE_LABELS} of them at least {ROWS_A_LABEL} rows a label "
+            "on average. Name another column, or put labels together."
+        )
+    if (longest := max(len(str(value)) for value in found)) > MOST_LABEL_CHARACTERS:
+        raise UserError(
+            f"{where} holds a label of {longest:,} characters; {MOST_LABEL_CHARACTERS} are the most. It may hold "
+            "texts: name the column of the labels."
         )
 
 

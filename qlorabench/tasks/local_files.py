@@ -108,7 +108,12 @@ class CsvSource(FileSource):
     description: ClassVar[str] = "a local file of delimited columns with a header line"
 
     delimiter: str = Field(default=",", min_length=1, max_length=1, description="Character between columns")
-    encoding: str = Field(default="utf-8", description="Encoding of the file; a byte-order mark is skipped")
+    encoding: str = Field(
+        default="utf-8",
+        min_length=1,
+        max_length=40,
+        description="Encoding of the file; a byte-order mark is skipped",
+    )
     quote: str = Field(default='"', max_length=1, description="Quote character; empty where nothing is quoted")
 
     def read(self, file: Path) -> Records:
@@ -178,7 +183,12 @@ class TextSource(LocalFile):
     unit: Literal["line", "paragraph"] = Field(
         default="line", description="What one text is: a line, or a paragraph, which ends at a blank line"
     )
-    encoding: str = Field(default="utf-8", description="Encoding of the file; a byte-order mark is skipped")
+    encoding: str = Field(
+        default="utf-8",
+        min_length=1,
+        max_length=40,
+        description="Encoding of the file; a byte-order mark is skipped",
+    )
 
     @property
     def labelled(self) -> bool:
@@ -228,7 +238,7 @@ def _other_files(file: Path) -> str:
     if not file.parent.is_dir():
         return f": there is no folder {_short(file.parent)}. Relative paths start at the suite's folder."
     try:
-        beside = [other.name for other, _ in zip(file.parent.iterdir(), range(_NEAR), strict=False)]
+        beside = [_short(other.name) for other, _ in zip(file.parent.iterdir(), range(_NEAR), strict=False)]
     except OSError:
         beside = []
     return "." + nearest(file.name, beside)
@@ -252,7 +262,7 @@ def _codec(encoding: str) -> str:
     try:
         "".encode(encoding)
     except LookupError:
-        raise ValueError(f"there is no encoding {shown(encoding)}") from None
+        raise ValueError(f"there is no encoding '{encoding}'") from None
     return "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
 
 

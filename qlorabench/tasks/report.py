@@ -11,6 +11,9 @@ MANY_UNKNOWN = 0.2
 MANY_CUT = 0.5
 """Share of cut texts above which a run is about the beginnings of texts."""
 
+SAID = 8
+"""Names in a list, and lines on seeds, beyond which the rest is counted."""
+
 
 @dataclass(frozen=True)
 class TokenReport:
@@ -80,12 +83,7 @@ class DataReport:
             said.append(f"{self.used:,} of {self.read:,} rows are used; left out: {'; '.join(parts)}")
         if self.tokens:
             said += _shares(self.tokens)
-        for seed, rows in self.got.items():
-            if short := _short(rows, self.asked):
-                said.append(f"seed {seed}: {short}")
-            if names := self.unheld.get(seed):
-                said.append(f"seed {seed}: no client holds a text of {_list(names)}")
-        return said
+        return said + self._by_seed()
 
     def facts(self) -> dict[str, Any]:
         """Return the same in full, as JSON."""
@@ -111,6 +109,16 @@ class DataReport:
                 "cut_texts": round(self.tokens.cut, 4),
             }
         return facts
+
+    def _by_seed(self) -> list[str]:
+        said = []
+        for seed, rows in self.got.items():
+            if short := _short(rows, self.asked):
+                said.append(f"seed {seed}: {short}")
+            if names := self.unheld.get(seed):
+                said.append(f"seed {seed}: no client holds a text of {_list(names)}")
+        more = len(said) - SAID
+        return [*said[:SAID], f"and {more} more such lines, on other seeds"] if more > 0 else said
 
     def _left_out(self) -> list[str]:
         tokens = self.tokens or TokenReport(0, 0, 0, 0, 0.0, 0.0)
@@ -151,15 +159,15 @@ def _percent(share: float) -> str:
 
 
 def _short(got: Sequence[int], asked: Sequence[int]) -> str:
-    """Say which clients have fewer rows than were asked for; at most eight of them by number."""
+    """Say which clients have fewer rows than were asked for; the first of them by number."""
     short = [(client, n, want) for client, (n, want) in enumerate(zip(got, asked, strict=True)) if n < want]
     if not short:
         return ""
-    named = ", ".join(f"client {client} has {n} of {want}" for client, n, want in short[:8])
-    more = f" and {len(short) - 8} more" if len(short) > 8 else ""
+    named = ", ".join(f"client {client} has {n} of {want}" for client, n, want in short[:SAID])
+    more = f" and {len(short) - SAID} more" if len(short) > SAID else ""
     return f"{len(short)} of {len(asked)} clients have fewer rows than asked for: {named}{more}"
 
 
 def _list(names: Sequence[str]) -> str:
-    shown = ", ".join(f"'{name}'" for name in names[:8])
-    return shown + (f" and {len(names) - 8} more labels" if len(names) > 8 else "")
+    shown = ", ".join(f"'{name}'" for name in names[:SAID])
+    return shown + (f" and {len(names) - SAID} more labels" if len(names) > SAID else "")

@@ -97,8 +97,9 @@ class PreparedTask:
 
 def load_data(config: TaskConfig, *, base: Path) -> Data:
     """Load the data set of a task and remove exact duplicates; raises UserError where that fails."""
-    source = _source(config, base=base)
-    table = source.load(base=base)
+    table = _load(_source(config, base=base), base=base)
+    if config.objective == "classification" and not table.labelled:
+        raise UserError(f"data set '{table.name}' has one label alone; a classification needs two at least.")
     distinct, repeats = table.deduplicated()
     report = DataReport(
         name=table.name,
@@ -208,6 +209,19 @@ def _source(config: TaskConfig, *, base: Path) -> Source:
             "holds them with 'label', or set 'objective: language-modeling'."
         )
     return source
+
+
+def _load(source: Source, *, base: Path) -> Table:
+    """Return the table of a source; what a plug-in's code raises becomes one message."""
+    try:
+        table: object = source.load(base=base)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"data source '{source.name}' failed: {type(error).__name__}: {error}") from error
+    if not isinstance(table, Table):
+        raise UserError(f"data source '{source.name}' gave a {type(table).__name__}; 'load' must return a Table.")
+    return table
 
 
 def _encode(config: TaskConfig, tokenizer: Any, table: Table, *, room: int = 0) -> Encoded:
