@@ -169,16 +169,16 @@ def deal_report(config: TaskConfig, data: Data | Corpus, *, seeds: Sequence[int]
     Raises UserError where a seed leaves a client without the rows it must have.
     """
     table, got, unheld = data.table, {}, {}
-    names = np.array(table.label_names)
+    labels = np.asarray(table.labels, dtype=np.int64)
     for seed in seeds:
         _, clients = _deal_rows(config, table, data.report, seed=data_seed(seed))
         got[seed] = tuple(len(rows) for rows in clients)
-        held = {table.labels[row] for rows in clients for row in rows}
-        missing = [label for label in range(len(names)) if label not in held]
+        held = np.bincount(labels[np.concatenate(clients)], minlength=len(table.label_names))
+        missing = tuple(name for name, rows in zip(table.label_names, held, strict=True) if not rows)
         if missing and config.objective == "classification":
-            unheld[seed] = tuple(str(name) for name in names[missing])
-    labels = dict(zip(table.label_names, table.label_counts, strict=True)) if table.labelled else {}
-    return replace(data.report, labels=labels, asked=tuple(config.sizes), got=got, unheld=unheld)
+            unheld[seed] = missing
+    counts = dict(zip(table.label_names, table.label_counts, strict=True)) if table.labelled else {}
+    return replace(data.report, labels=counts, asked=tuple(config.sizes), got=got, unheld=unheld)
 
 
 def data_seed(seed: int) -> Seed:
@@ -195,7 +195,14 @@ def check_data(config: TaskConfig, *, base: Path, tokenizer: Any = None, seeds: 
     if missing := _source(config, base=base).to_fetch():
         return DataReport(missing, unchecked=f"{missing} is fetched at the first run")
     data = load_data(config, base=base)
-    return deal_report(config, data if tokenizer is None else tokenize(config, data, tokenizer), seeds=seeds)
+    if tokenizer is None:
+        return deal_report(config, data, seeds=seeds)
+    corpus = tokenize(config, data, tokenizer)
+    report = deal_report(config, corpus, seeds=seeds)
+    if config.canaries:  # they are made of the tokenizer's tokens, which may not do
+        for seed in seeds:
+            deal(config, corpus, seed=data_seed(seed))
+    return report
 
 
 def _source(config: TaskConfig, *, base: Path) -> Source:

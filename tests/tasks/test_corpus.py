@@ -243,6 +243,15 @@ def test_what_a_run_would_refuse_is_told_by_check(tmp_path: Path, changes: dict,
         check_data(written(tmp_path, opinions(60), **changes), base=tmp_path)
 
 
+def test_canaries_that_do_not_fit_the_length_are_told(tmp_path: Path) -> None:
+    config = task_of(
+        objective="language-modeling", backbone={"name": "toy-lm"}, canaries={"count": 4}, data={"max_length": 8}
+    )
+    check_data(config, base=HERE)
+    with pytest.raises(UserError, match=r"a canary has \d+ tokens"):
+        check_data(config, base=HERE, tokenizer=toy_lm_tokenizer())
+
+
 @pytest.mark.parametrize(
     "partition", [{"kind": "dirichlet", "alpha": 1}, {"kind": "label-proportions", "level": "mild"}]
 )
