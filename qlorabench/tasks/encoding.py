@@ -117,7 +117,10 @@ def encoding_sha256(tokenizer: Any, encoded: Encoded) -> str:
     The tokenizer's own file is no part of it: how the library writes it changes from release to release.
     """
     ids = [hashlib.sha256(row.astype("<i8").tobytes()).hexdigest() for row in encoded.ids]
-    return digest([ids, encoded.pad, tokenizer.get_vocab(), _special_ids(tokenizer)], length=64)
+    tokens = hashlib.sha256()
+    for token, i in sorted(tokenizer.get_vocab().items()):
+        tokens.update(f"{i} {len(token)} {token}".encode("utf-8", "surrogatepass"))  # CANINE's tokens are code points
+    return digest([ids, encoded.pad, tokens.hexdigest(), _special_ids(tokenizer)], length=64)
 
 
 def _special_ids(tokenizer: Any) -> dict[str, int]:

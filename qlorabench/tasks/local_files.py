@@ -152,6 +152,9 @@ class JsonlSource(FileSource):
         rows = [_json_object(line, number=i) for i, line in enumerate(lines, start=1) if line.strip()]
         return Records(columns=list(dict.fromkeys(key for row in rows for key in row)), rows=rows)
 
+    def _hint(self, error: Exception) -> str:
+        return " JSON lines are utf-8; convert the file." if isinstance(error, UnicodeError) else ""
+
 
 class ParquetSource(FileSource):
     """An Apache Parquet file."""

@@ -10,7 +10,6 @@ import pytest
 
 from qlorabench.errors import UserError
 from qlorabench.suite.schema import TaskConfig
-from qlorabench.tasks.encoding import encoding_sha256
 from qlorabench.tasks.task import Corpus, check_data, data_seed, deal, deal_report, load_data, prepare, tokenize
 from qlorabench.tasks.toy import NOUNS, toy_tokenizer
 from qlorabench.tasks.toy_lm import toy_lm_tokenizer
@@ -115,18 +114,6 @@ def test_encoded_rows_are_those_of_the_table(tmp_path: Path) -> None:
     assert made.encoded.labels.tolist() == list(made.table.labels)
 
 
-@pytest.mark.parametrize("objective", ["classification", "language-modeling"])
-def test_a_text_is_cut_where_a_token_of_it_is_lost(objective: str, tmp_path: Path) -> None:
-    # eight tokens with the two at the ends: texts of six words fit, texts of seven do not
-    rows = [{"text": words(i, count=6 + i % 2), "label": i % 2} for i in range(40)]
-    name = "toy" if objective == "classification" else "toy-lm"
-    config = written(tmp_path, rows, objective=objective, backbone={"name": name})
-    tokenizer = toy_tokenizer() if name == "toy" else toy_lm_tokenizer()
-    made = tokenize(config, load_data(config, base=tmp_path), tokenizer)
-    assert made.report.tokens
-    assert made.report.tokens.cut == 0.5
-
-
 # ---- keys
 
 
@@ -138,16 +125,6 @@ def test_the_fingerprint_follows_rows_labels_and_length(tmp_path: Path) -> None:
     relabelled = [{"text": row["text"], "label": 1 - row["label"]} for row in rows]
     assert mark(rows) == mark(rows)
     assert len({mark(rows), mark(rows, data={"max_length": 5}), mark(opinions(41)), mark(relabelled)}) == 4
-
-
-def test_another_reading_of_the_same_ids_is_another_tokenizer(tmp_path: Path) -> None:
-    encoded = corpus(written(tmp_path, opinions(40)), tmp_path).encoded
-    plain, grown, renamed = toy_tokenizer(), toy_tokenizer(), toy_tokenizer()
-    grown.add_tokens(["novel"])
-    renamed.add_special_tokens({"bos_token": "[CLS]"})
-    assert len({encoding_sha256(tokenizer, encoded) for tokenizer in (plain, grown, renamed)}) == 3
-    plain(["the"], truncation=True, max_length=4)  # what was asked of it before changes nothing
-    assert encoding_sha256(plain, encoded) == encoding_sha256(toy_tokenizer(), encoded)
 
 
 # ---- dealing

@@ -245,6 +245,11 @@ def test_any_name_of_an_encoding_is_an_encoding_or_told(file: Path, encoding: st
         refused("cannot read .*mail.data as csv", CsvSource, file, content, encoding=encoding)
 
 
+@pytest.mark.parametrize("delimiter", ["\0", "\n", "\r", '"', " ", "é", "\ufeff"])
+def test_a_delimiter_that_is_not_the_files_is_told(file: Path, delimiter: str) -> None:
+    refused("mail.data", CsvSource, file, ROWS, delimiter=delimiter)
+
+
 def test_a_header_of_many_columns_makes_no_message_of_many_lines(file: Path) -> None:
     header = ",".join(f"column {i}" for i in range(50_000))
     assert "and 49970 more" in refused("There is no column 'text'", CsvSource, file, header + "\n")
