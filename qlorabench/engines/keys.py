@@ -33,6 +33,7 @@ def code(parts: tuple[str, ...]) -> str:
 def federation_key(system: ResolvedSystem, *, seed: int, data: str, backbone: str) -> str:
     """Return the key of a trained federation; ``data`` and ``backbone`` are content hashes.
 
+    That of the data covers what the tokenizer makes of them, for the backbone's covers its weights alone.
     The names of the task and the system are left out, so that renaming them trains nothing anew.
     """
     task = system.task.model_dump(mode="json", exclude={"backbone": {"name", "revision"}})

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qlorabench.engines.federations import ensure_trained
 from qlorabench.engines.folder import held
@@ -22,13 +22,12 @@ from qlorabench.federation.transcript import Transcript
 from qlorabench.records.journal import Journal, latest
 from qlorabench.records.record import Record, Status, validated
 from qlorabench.scoring.score import Score
-from qlorabench.seeding import Seed
 from qlorabench.suite.plan import Cell, Plan
 from qlorabench.suite.resolve import ResolvedSuite
 
 if TYPE_CHECKING:
     from qlorabench.tasks.backbones import Backbone
-    from qlorabench.tasks.task import Data
+    from qlorabench.tasks.task import PreparedTask
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class Run:
     _specs: dict[tuple[str, str, int], SystemSpec] = field(default_factory=dict)
     _twins: dict[str, dict[str, Record]] = field(default_factory=dict)
     """Rows of undefended cells by key and metric: the positive controls of the others."""
-    facts: dict[str, dict[str, str | int]] = field(default_factory=dict)
+    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Content hashes and sizes of each task's data and backbone, for the manifest."""
 
     def execute(self, *, before: Callable[[Run], None] = lambda _: None) -> None:
@@ -73,38 +72,47 @@ class Run:
         before(self)
         finished = journal.finished_keys()
         self._remember(latest(journal.read()))
-        for task, (backbone, data) in loaded.items():
+        for task, (backbone, prepared) in loaded.items():
             cells = [c for c in self.plan.cells if c.task == task and self._wanted(c)]
             missing = [cell for cell in cells if self.key(cell) not in finished]
             self.watch.planned(cells=len(cells), done=len(cells) - len(missing))
             if missing:
-                self._run_task(task, backbone, data, missing, journal)
+                seeds = sorted({cell.seed for cell in missing})
+                self._run_task(backbone, {seed: prepared[seed] for seed in seeds}, missing, journal)
 
     def _wanted(self, cell: Cell) -> bool:
         return self.only is None or fnmatch(cell.label, self.only) or fnmatch(cell.label, f"*{self.only}*")
 
-    def _load(self, task: str) -> tuple[Backbone, Data]:
+    def _load(self, task: str) -> tuple[Backbone, dict[int, PreparedTask]]:
+        """Return a task's backbone and its data under each seed; says what was left out."""
         from qlorabench.tasks.backbones import load_backbone
-        from qlorabench.tasks.task import load_data
+        from qlorabench.tasks.task import data_seed, deal, deal_report, load_data, tokenize
 
-        config = self.suite.config.tasks[task]
+        config, seeds = self.suite.config.tasks[task], self.suite.config.seeds
         self.watch.say(f"{task}: loading {config.backbone.name} and its data")
-        backbone = load_backbone(config.backbone, base=self.suite.base, objective=config.objective)
-        data = load_data(config, base=self.suite.base)
+        try:
+            data = load_data(config, base=self.suite.base)
+            backbone = load_backbone(config.backbone, base=self.suite.base, objective=config.objective)
+            corpus = tokenize(config, data, backbone.tokenizer)
+            report = deal_report(config, corpus, seeds=seeds)
+            prepared = {seed: deal(config, corpus, seed=data_seed(seed)) for seed in seeds}
+        except UserError as error:
+            raise UserError(f"tasks.{task}: {error}") from error
+        for line in report.lines():
+            self.watch.say(f"{task}: {line}")
         self.facts[task] = {
             "backbone": config.backbone.name,
             "backbone_sha256": backbone.sha256,
-            "data": data.table.name,
-            "data_sha256": data.table.fingerprint,
-            "rows": len(data.table),
-            "duplicates_removed": data.duplicates,
+            "data": corpus.table.name,
+            "data_sha256": corpus.fingerprint,
+            **report.facts(),
         }
         for system in self.suite.systems[task].values():
             for seed in self.suite.config.seeds:
-                key = federation_key(system, seed=seed, data=data.table.fingerprint, backbone=backbone.sha256)
+                key = federation_key(system, seed=seed, data=corpus.fingerprint, backbone=backbone.sha256)
                 spec = SystemSpec(key, system.task, system.defenses, seed, self.suite.base)
                 self._specs[task, system.name, seed] = spec
-        return backbone, data
+        return backbone, prepared
 
     @property
     def _insiders(self) -> int:
@@ -120,12 +128,9 @@ class Run:
         federation = self.spec(cell).key
         return cell_key(cell, federation=federation, twin=twin, suite=self.suite.config, insiders=self._insiders)
 
-    def _run_task(self, task: str, backbone: Backbone, data: Data, missing: list[Cell], journal: Journal) -> None:
-        from qlorabench.tasks.task import prepare
-
-        config = self.suite.config.tasks[task]
-        seeds = sorted({cell.seed for cell in missing})
-        prepared = {s: prepare(config, data, backbone.tokenizer, seed=Seed(s, ("data",))) for s in seeds}
+    def _run_task(
+        self, backbone: Backbone, prepared: dict[int, PreparedTask], missing: list[Cell], journal: Journal
+    ) -> None:
         backbone.model.share_memory()
         with Pool(Bench, backbone, prepared, workers=self.workers) as pool:
             drivers = ThreadPoolExecutor(self.workers + 1)

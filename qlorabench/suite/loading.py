@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
 from qlorabench.errors import UserError, nearest
 from qlorabench.federation.defense import Defense
 from qlorabench.plugins import Group, plugin_version, registry
@@ -17,6 +15,7 @@ from qlorabench.suite.schema import SuiteConfig, SystemConfig, TaskConfig
 from qlorabench.suite.twins import with_twins
 from qlorabench.suite.validation import Checker
 from qlorabench.suite.yaml_marks import Place, load_marked
+from qlorabench.tasks.sources import Source
 from qlorabench.threats.attack import Attack
 from qlorabench.threats.models import ThreatModel, ThreatSpec, presets
 
@@ -89,7 +88,7 @@ class _Resolver:
         return [self._reference(group, reference, (*place, i)) for i, reference in enumerate(found)]
 
     def _reference(self, group: Group, reference: Any, place: Place) -> tuple[str, type[Any], dict[str, Any]] | None:
-        base = {"defenses": Defense, "attacks": Attack, "tasks": BaseModel}[group]
+        base = {"defenses": Defense, "attacks": Attack, "tasks": Source}[group]
         try:
             name, options = split_reference(reference)
             cls = registry(group, base=self._base).load(name)
@@ -140,7 +139,14 @@ class _Resolver:
 
     def _source(self, name: str, task: TaskConfig) -> bool:
         place = ("tasks", name, "data", "source")
-        return self._reference("tasks", task.data.source, place) is not None
+        found = self._reference("tasks", task.data.source, place)
+        if found is None:
+            return False
+        source, cls, options = found
+        if task.objective == "classification" and not cls(**options).labelled:
+            self._checker.report((*place, source, "label"), "missing; a classification needs the column of the labels")
+            return False
+        return True
 
     def _systems(self, task: str) -> Mapping[str, ResolvedSystem]:
         assert self._config is not None

@@ -10,6 +10,7 @@ from typing import Literal
 from qlorabench.federation.facts import DefenseFacts, PublicFacts
 from qlorabench.federation.state import Layout
 from qlorabench.suite.resolve import ResolvedAttack, ResolvedSuite, ResolvedSystem
+from qlorabench.threats.claims import Goal
 from qlorabench.threats.models import ThreatModel
 
 CellKind = Literal["utility", "bandwidth", "leakage"]
@@ -101,7 +102,22 @@ def _cells(suite: ResolvedSuite, task: str, system: ResolvedSystem, seed: int) -
     for threat in suite.threats:
         for attack in suite.attacks:
             if attack.misfit(threat) is None:
-                yield Cell("leakage", task, system, seed, threat, attack, attack.build().blind(facts))
+                blind = attack.build().blind(facts) or _no_game(suite, system, attack)
+                yield Cell("leakage", task, system, seed, threat, attack, blind)
+
+
+def _no_game(suite: ResolvedSuite, system: ResolvedSystem, attack: ResolvedAttack) -> str | None:
+    """Return why too few texts can be asked about for a game of members and others, else ``None``.
+
+    Its control splits the non-members in two, and there are as many of them as members.
+    """
+    if attack.cls.goal not in (Goal.MEMBERSHIP, Goal.VERIFICATION):
+        return None
+    insiders = max((threat.colluders for threat in suite.threats), default=0)
+    members = sum(system.task.sizes[insiders:])
+    if members >= 2:
+        return None
+    return f"needs two members to ask about; the clients that no seat of the suite holds have {members} row together"
 
 
 def outline(system: ResolvedSystem) -> PublicFacts:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from qlorabench.errors import UserError
+from qlorabench.hashing import digest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,6 +80,54 @@ def _encoded(tokenizer: Any, lists: Sequence[Sequence[int]], labels: Sequence[in
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     lengths = np.asarray([len(row) for row in ids], dtype=np.int64)
     return Encoded(ids, np.asarray(labels, dtype=np.int64), lengths, int(pad))
+
+
+def cut_rows(encoded: Encoded, longer: Callable[[np.ndarray], Encoded], *, max_length: int) -> np.ndarray:
+    """Return which texts were cut to ``max_length`` tokens, boolean, (rows,).
+
+    A text was cut if one more token is kept of it where there is room for one more; ``longer`` tokenizes the given
+    rows with that room, and is asked for those alone that fill theirs.
+    """
+    cut = np.zeros(len(encoded), dtype=bool)
+    full = np.flatnonzero(encoded.lengths >= max_length)
+    if len(full):
+        cut[full] = longer(full).lengths > encoded.lengths[full]
+    return cut
+
+
+def known_tokens(tokenizer: Any, encoded: Encoded) -> tuple[np.ndarray, np.ndarray]:
+    """Return how many tokens of its own each text has, and how many of them are not [UNK]; both (rows,), int64.
+
+    Special tokens around a text are not its own. A tokenizer that uses its end token for what it does not know
+    (GPT-2's) splits any text into bytes, and knows every one.
+    """
+    unknown = tokenizer.unk_token_id
+    around = {i for name, i in _special_ids(tokenizer).items() if name != "unk_token"}
+    ids = np.concatenate(encoded.ids) if len(encoded) else np.empty(0, dtype=np.int64)
+    row = np.repeat(np.arange(len(encoded)), encoded.lengths)
+    own = ~np.isin(ids, list(around))
+    known = own if unknown is None else own & (ids != unknown)
+    rows = len(encoded)
+    return np.bincount(row[own], minlength=rows), np.bincount(row[known], minlength=rows)
+
+
+def encoding_sha256(tokenizer: Any, encoded: Encoded) -> str:
+    """Return a hash of the token ids of every text and of what the tokenizer reads into an id, 64 hex digits.
+
+    The tokenizer's own file is no part of it: how the library writes it changes from release to release.
+    """
+    ids = [hashlib.sha256(row.astype("<i8").tobytes()).hexdigest() for row in encoded.ids]
+    tokens = hashlib.sha256()
+    for token, i in sorted(tokenizer.get_vocab().items()):
+        tokens.update(f"{i} {len(token)} {token}".encode("utf-8", "surrogatepass"))  # CANINE's tokens are code points
+    return digest([ids, encoded.pad, tokens.hexdigest(), _special_ids(tokenizer)], length=64)
+
+
+def _special_ids(tokenizer: Any) -> dict[str, int]:
+    """Return the ids of the special tokens that have a role, by its name."""
+    roles = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+    ids = {role: getattr(tokenizer, f"{role}_id") for role in roles}
+    return {role: int(i) for role, i in ids.items() if i is not None}
 
 
 def collate(data: Encoded, rows: np.ndarray) -> tuple[Tensor, Tensor]:

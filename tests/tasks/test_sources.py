@@ -9,15 +9,8 @@ from pydantic import ValidationError
 
 from qlorabench.errors import UserError
 from qlorabench.tasks import sources
-from qlorabench.tasks.sources import (
-    CsvSource,
-    HubSource,
-    JsonlSource,
-    ParquetSource,
-    RottenTomatoesSource,
-    SmsSpamSource,
-    Source,
-)
+from qlorabench.tasks.local_files import CsvSource, JsonlSource, ParquetSource, TextSource
+from qlorabench.tasks.sources import HubSource, RottenTomatoesSource, SmsSpamSource, Source
 
 ROWS = [
     {"text": "good, really\nfine", "label": "pos", "film": "a"},
@@ -268,7 +261,7 @@ def test_rotten_tomatoes_leaves_out_plots_and_empty_reviews(monkeypatch, tmp_pat
 def test_the_real_sms_spam():
     made = SmsSpamSource().load()
     unique, removed = made.deduplicated()
-    assert (len(made), len(unique), removed, made.dropped) == (4862, 4534, 328, 0)
+    assert (len(made), len(unique), removed.removed, made.dropped) == (4862, 4534, 328, 0)
     assert (made.label_names, made.label_counts) == (("ham", "spam"), (4220, 642))
 
 
@@ -276,12 +269,12 @@ def test_the_real_sms_spam():
 def test_the_real_rotten_tomatoes():
     made = RottenTomatoesSource().load()
     unique, removed = made.deduplicated()
-    assert (len(made), len(unique), removed, made.dropped) == (12808, 12752, 56, 0)
+    assert (len(made), len(unique), removed.removed, made.dropped) == (12808, 12752, 56, 0)
     assert (made.label_names, made.label_counts) == (("fresh", "rotten"), (7403, 5405))
     assert len(set(made.groups["film"])) == 508
 
 
-@pytest.mark.parametrize("cls", [*FILE_SOURCES, HubSource, SmsSpamSource, RottenTomatoesSource])
+@pytest.mark.parametrize("cls", [*FILE_SOURCES, TextSource, HubSource, SmsSpamSource, RottenTomatoesSource])
 def test_sources_describe_themselves(cls):
     assert issubclass(cls, Source)
     assert 0 < len(cls.description) <= 90
