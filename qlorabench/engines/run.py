@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +23,7 @@ from qlorabench.records.journal import Journal, latest
 from qlorabench.records.record import Record, Status, validated
 from qlorabench.scoring.score import Score
 from qlorabench.seeding import Seed
-from qlorabench.suite.plan import Cell, Plan
+from qlorabench.suite.plan import Cell, Plan, matches
 from qlorabench.suite.resolve import ResolvedSuite
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ class Run:
                 self._run_task(task, backbone, data, missing, journal)
 
     def _wanted(self, cell: Cell) -> bool:
-        return self.only is None or fnmatch(cell.label, self.only) or fnmatch(cell.label, f"*{self.only}*")
+        return self.only is None or matches(cell.label, self.only)
 
     def _load(self, task: str) -> tuple[Backbone, Data]:
         from qlorabench.tasks.backbones import load_backbone
@@ -161,6 +160,8 @@ class Run:
     def _measure(self, pool: Pool, cell: Cell, trained: Future[None]) -> Outcome:
         if cell.blind:
             return Outcome("unsupported", [], 0.0, cell.blind)
+        if cell.fault:
+            return Outcome("failed", [], 0.0, cell.fault)
         try:
             trained.result()
         except JobFailed as error:
@@ -224,7 +225,7 @@ class Run:
                 kind=cell.kind,
                 threat=cell.threat.label if cell.threat else None,
                 attack=cell.attack.label if cell.attack else None,
-                goal=cell.attack.cls.goal.value if cell.attack else None,
+                goal=cell.attack.goal if cell.attack else None,
                 status=outcome.status,
                 metric=score.metric,
                 value=score.value,

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from fnmatch import fnmatchcase
+from functools import cached_property
+from typing import Any, Literal
 
+from qlorabench.errors import UserError
 from qlorabench.federation.facts import DefenseFacts, PublicFacts
 from qlorabench.federation.state import Layout
 from qlorabench.suite.resolve import ResolvedAttack, ResolvedSuite, ResolvedSystem
@@ -26,6 +30,8 @@ class Cell:
     attack: ResolvedAttack | None = None
     blind: str | None = None
     """Why the system leaves the attack no signal; such a cell is recorded as unsupported."""
+    fault: str | None = None
+    """What is wrong with the attack's class; such a cell is recorded as failed."""
 
     @property
     def label(self) -> str:
@@ -50,13 +56,39 @@ class Plan:
 
     def twin(self, cell: Cell) -> Cell:
         """Return the same cell of the undefended twin, which is its positive control."""
-        return next(
-            c
-            for c in self.cells
-            if (c.task, c.seed, c.kind, c.threat, c.attack)
-            == (cell.task, cell.seed, cell.kind, cell.threat, cell.attack)
-            and c.system.name == cell.system.twin
-        )
+        return self._by_place[_place(cell, system=cell.system.twin)]
+
+    @cached_property
+    def _by_place(self) -> dict[tuple[Any, ...], Cell]:
+        return {_place(cell, system=cell.system.name): cell for cell in self.cells}
+
+
+def _place(cell: Cell, *, system: str) -> tuple[Any, ...]:
+    attack, threat = cell.attack and cell.attack.label, cell.threat and cell.threat.label
+    return cell.task, system, cell.seed, cell.kind, threat, attack
+
+
+_COMPARED = 2000
+"""Cells among which the ones near a pattern are looked for."""
+
+
+def select(plan: Plan, pattern: str | None) -> list[Cell]:
+    """Return the cells that ``--only`` asks for, all of them without a pattern; raises UserError where it is none."""
+    found = [cell for cell in plan.cells if pattern is None or matches(cell.label, pattern)]
+    if found or pattern is None:
+        return found
+    labels = [cell.label for cell in plan.cells[:_COMPARED]]
+    near = difflib.get_close_matches(pattern.strip("*")[:200], labels, n=3, cutoff=0.3) or labels[:3]
+    raise UserError(
+        f"--only {pattern[:200]!r} matches none of the {len(plan.cells)} cells. A pattern is held against the "
+        "path of a cell (task/system/seed-N/threat/attack, or .../utility, .../bandwidth) and every part of it; '*' "
+        "stands for anything. Near ones:\n" + "\n".join(f"  {label}" for label in near)
+    )
+
+
+def matches(label: str, pattern: str) -> bool:
+    """Tell whether a cell's path has a part that ``pattern`` matches, with ``*``, ``?`` and ``[...]`` as in a shell."""
+    return bool(pattern) and (pattern in label or fnmatchcase(label, f"*{pattern}*"))
 
 
 def make_plan(suite: ResolvedSuite) -> Plan:
@@ -88,7 +120,14 @@ def _cells(suite: ResolvedSuite, task: str, system: ResolvedSystem, seed: int) -
     for threat in suite.threats:
         for attack in suite.attacks:
             if attack.misfit(threat) is None:
-                yield Cell("leakage", task, system, seed, threat, attack, attack.build().blind(facts))
+                blind, fault = attack.blind(facts)
+                yield Cell("leakage", task, system, seed, threat, attack, blind, fault)
+
+
+def count_cells(suite: ResolvedSuite) -> int:
+    """Return how many cells the plan of ``suite`` has, without making it."""
+    pairs = sum(attack.misfit(threat) is None for threat in suite.threats for attack in suite.attacks)
+    return sum(map(len, suite.systems.values())) * len(suite.config.seeds) * (2 + pairs)
 
 
 def outline(system: ResolvedSystem) -> PublicFacts:
