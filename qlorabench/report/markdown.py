@@ -24,7 +24,7 @@ from qlorabench.terminal import plain_line
 _COSTS = ("down / round", "up / round", "total", "epsilon")
 _DETAILS = ("system, attack, seat", "metric", "value", "n", "leakage", "note")
 
-_MARKUP = re.compile(r"[\\`*_|<>&#~$]|\[(?!-?[\d.]+, -?[\d.]+\])|\](?=[(\[:])")
+_MARKUP = re.compile(r"[\\`*_|<>&~$]|(?<!\w)#|\[(?!-?[\d.]+, -?[\d.]+\])|\](?=[(\[:])")
 """What a backslash goes before. The brackets of an interval may stay, where no link can follow."""
 _LINKS = re.compile(r":(?=//)|www(?=\.)|@|mailto:", re.IGNORECASE)
 """Where a link or a mention would be made of bare text, which a backslash does not prevent everywhere."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -78,12 +78,24 @@ def select(plan: Plan, pattern: str | None) -> list[Cell]:
     if found or pattern is None:
         return found
     labels = [cell.label for cell in plan.cells[:_COMPARED]]
-    near = difflib.get_close_matches(pattern.strip("*")[:200], labels, n=3, cutoff=0.3) or labels[:3]
+    mended = _mended(pattern[:200], labels)
+    near = [label for label in labels if matches(label, mended)]
+    hint = f" Did you mean '{mended}'?" if near else ""
     raise UserError(
-        f"--only {pattern[:200]!r} matches none of the {len(plan.cells)} cells. A pattern is held against the "
+        f"--only {pattern[:200]!r} matches none of the {len(plan.cells)} cells.{hint} A pattern is held against the "
         "path of a cell (task/system/seed-N/threat/attack, or .../utility, .../bandwidth) and every part of it; '*' "
-        "stands for anything. Near ones:\n" + "\n".join(f"  {label}" for label in near)
+        "stands for anything. Cells are, for instance:\n" + "\n".join(f"  {label}" for label in (near or labels)[:3])
     )
+
+
+def _mended(pattern: str, labels: Iterable[str]) -> str:
+    """Return ``pattern`` with the nearest part of a cell's path in place of each part that is none."""
+    known = {part for label in labels for part in label.split("/")}
+    parts = []
+    for part in pattern.split("/"):
+        close = [] if "*" in part else difflib.get_close_matches(part, known, n=1, cutoff=0.5)
+        parts.append(close[0] if close else part)
+    return "/".join(parts)
 
 
 def matches(label: str, pattern: str) -> bool:
