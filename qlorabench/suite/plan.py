@@ -90,7 +90,7 @@ def select(plan: Plan, pattern: str | None) -> list[Cell]:
 
 def _mended(pattern: str, labels: Iterable[str]) -> str:
     """Return ``pattern`` with the nearest part of a cell's path in place of each part that is none."""
-    known = {part for label in labels for part in label.split("/")}
+    known = sorted({part for label in labels for part in label.split("/")})
     parts = []
     for part in pattern.split("/"):
         close = [] if "*" in part else difflib.get_close_matches(part, known, n=1, cutoff=0.5)
