@@ -27,7 +27,9 @@ class AttentionWordsConfig(AttackConfig):
     updates: int = Field(default=1, ge=1, le=10_000, description="updates of a client that are read, evenly spread")
     pool: int = Field(default=4_000, ge=100, le=1_000_000, description="(token, position) pairs in the first fit")
     words: int = Field(default=150, ge=10, le=10_000, description="words in the second fit")
-    above: float = Field(default=2.0, ge=1, description="a word is claimed above so many times the best decoy's power")
+    above: float = Field(
+        default=2.0, ge=1, le=1e6, description="a word is claimed above so many times the best decoy's power"
+    )
     share: float = Field(default=5e-4, gt=0, lt=1, description="and above this share of all power")
     max_positions: int | None = Field(
         default=None, ge=1, le=4096, description="positions looked at; the task's text length if absent"

@@ -43,11 +43,13 @@ class SpanConfig(AttackConfig):
     budget: int = Field(
         default=100_000,
         ge=1,
+        le=1_000_000_000,
         description="about how many sentences of a client are scored where updates are read alone",
     )
     rounds_budget: int = Field(
         default=150_000,
         ge=0,
+        le=1_000_000_000,
         description="about how many sentences of a client are scored where texts are told apart by their rounds",
     )
     max_positions: int | None = Field(

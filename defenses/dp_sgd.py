@@ -20,7 +20,7 @@ class DpSgdConfig(DefenseConfig):
 
     epsilon: float = Field(default=8.0, gt=0, le=1000, description="target epsilon of each client, sample level")
     delta: float = Field(default=1e-5, gt=0, lt=1, description="target delta")
-    clip_norm: float = Field(default=1.0, gt=0, description="largest norm C of a per-example gradient")
+    clip_norm: float = Field(default=1.0, gt=0, le=1e6, description="largest norm C of a per-example gradient")
 
 
 @dataclass(frozen=True)

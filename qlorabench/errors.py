@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from qlorabench.terminal import plain_line
+
 
 class UserError(Exception):
     """Something outside qlorabench is wrong (a suite, a file, a package, the network).
@@ -28,20 +30,41 @@ class Problem:
 
     def __str__(self) -> str:
         where = self.path or "(suite)"
-        return f"{where} (line {self.line}): {self.message}" if self.line else f"{where}: {self.message}"
+        where = f"{where} (line {self.line})" if self.line else where
+        return f"{_cut(where, 300)}: {_cut(self.message, 500)}"
+
+
+_SAID = 20
+"""Problems that a message lists, so that it stays on a screen."""
 
 
 class SuiteError(UserError):
-    """Every problem of one suite, said at once."""
+    """The problems of one suite, said at once: the first ones, and how many more there are."""
 
-    def __init__(self, file: str, problems: Sequence[Problem]) -> None:
+    def __init__(self, file: str, problems: Sequence[Problem], *, more: int = 0) -> None:
+        """Tell ``problems``; ``more`` is how many others there are at least that nobody looked at."""
         self.file = file
         self.problems = tuple(sorted(problems, key=lambda p: (p.line or 0, p.path)))
-        count = f"{len(problems)} problem" + ("s" if len(problems) != 1 else "")
-        super().__init__("\n".join([f"{file}: {count}", *(f"  {p}" for p in self.problems)]))
+        total = len(problems) + more
+        count = f"{total} problem" + ("s" if total != 1 else "")
+        lines = [f"{_cut(file, 300)}: {count}", *(f"  {p}" for p in self.problems[:_SAID])]
+        if total > _SAID:
+            lines.append(f"  and {total - _SAID} more")
+        super().__init__("\n".join(lines))
+
+
+def _cut(text: str, most: int) -> str:
+    """Return ``text`` on one line, fit for a terminal, and no longer than is read."""
+    line = plain_line(text[: 4 * most])
+    return line if len(line) <= most else f"{line[: most - 4]} ..."
+
+
+_LONG = 200
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` for the closest of ``allowed``, or an empty string."""
+    if len(name) > _LONG:  # no slip of the pen, and slow to compare
+        return ""
     close = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
     return f" Did you mean '{close[0]}'?" if close else ""

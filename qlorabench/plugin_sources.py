@@ -12,6 +12,7 @@ import importlib.util
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.machinery import ModuleSpec, all_suffixes
 from pathlib import Path
 
@@ -125,15 +126,11 @@ class _Module:
         """Yield every name that may be a module among what is imported, anywhere in the file."""
         if self.path.suffix != ".py":  # compiled
             return
-        try:
-            tree = ast.parse(self.path.read_bytes())
-        except (SyntaxError, ValueError, RecursionError):  # what Python cannot read imports nothing
-            return
-        for node in ast.walk(tree):
+        for node in _statements(self.path.read_bytes()):
             if isinstance(node, ast.Import):
                 for alias in node.names:
                     yield from self._absolute(alias.name)
-            elif isinstance(node, ast.ImportFrom):
+            else:
                 for origin in self._origins(node):
                     yield origin
                     yield from self._members(origin, node)
@@ -161,3 +158,13 @@ class _Module:
             beside = path.parent.iterdir() if path and path.stem == "__init__" else ()
             names = sorted({file.name.partition(".")[0] for file in beside} - {"__init__", "__pycache__"})
         yield from (f"{origin}.{name}" for name in names)
+
+
+@lru_cache(maxsize=1024)
+def _statements(source: bytes) -> tuple[ast.Import | ast.ImportFrom, ...]:
+    """Return the import statements of a file; the attacks of a suite share most of theirs."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError):  # what Python cannot read imports nothing
+        return ()
+    return tuple(node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom))

@@ -99,6 +99,12 @@ def registry(group: Group, *, base: Path | None = None, entry_points: Iterable[E
     return Registry(group, tuple(_installed(group) if entry_points is None else entry_points), base or Path())
 
 
+def plugin_file(name: str, *, base: Path) -> Path | None:
+    """Return the file that ``path/to/file.py:ClassName`` names, relative to ``base``; ``None`` for other names."""
+    file = _FILE.fullmatch(name)
+    return (base / file[1]).resolve() if file else None
+
+
 def plugin_version(cls: type, *, origin: Origin) -> str:
     """Return what changes when the plug-in's code does: distribution, class ``version``, hash of its source.
 

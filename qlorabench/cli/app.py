@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from qlorabench.errors import UserError
+from qlorabench.terminal import plain
 
 app = typer.Typer(
     add_completion=False,
@@ -50,7 +51,7 @@ def run() -> None:
     try:
         app()
     except UserError as error:
-        print(f"qlorabench: {error}", file=sys.stderr)
+        print(f"qlorabench: {plain(str(error))}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("qlorabench: interrupted; the same command resumes", file=sys.stderr)
@@ -58,26 +59,46 @@ def run() -> None:
 
 
 @app.command()
-def check(suite: SuiteArgument) -> None:
-    """Say every problem of a suite at once; else print its matrix and what would be trained."""
+def check(
+    suite: SuiteArgument,
+    offline: Annotated[bool, typer.Option("--offline", help="open no data and no backbone")] = False,
+) -> None:
+    """Say every problem of a suite at once; else print its matrix and what would be trained.
+
+    The files of its plug-ins are run for it, wherever they lie.
+    """
     from qlorabench.cli.check import print_plan
 
-    print_plan(suite)
+    print_plan(suite, offline=offline)
 
 
 @app.command(name="run")
 def run_suite(
     suite: SuiteArgument,
-    out: Annotated[Path | None, typer.Option(help="folder to write to [default: runs/<suite>]")] = None,
+    out: Annotated[str | None, typer.Option(metavar="DIR", help="folder to write to [default: runs/<suite>]")] = None,
     only: Annotated[
         str | None, typer.Option(metavar="PATTERN", help="cells whose path matches, as in '*/server/*'")
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="processes [default: one for each core]")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, max=1024, help="processes [default: one for each core]")] = None,
 ) -> None:
     """Train what has to be trained, attack it, and write records; the same command resumes."""
     from qlorabench.cli.run import run_and_report
 
-    raise typer.Exit(run_and_report(suite, out=out, only=only, workers=workers))
+    raise typer.Exit(run_and_report(suite, out=_folder(out), only=only, workers=workers))
+
+
+def _folder(out: str | None) -> Path | None:
+    """Return where to write to; raises UserError where that can be no folder."""
+    if out is None:
+        return None
+    try:
+        if not out.strip():
+            raise ValueError("it is empty")
+        Path(out).exists()
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"--out {out[:200]!r} can be no folder: {why}") from error
+    return Path(out)
 
 
 @app.command(name="ls")

@@ -6,7 +6,9 @@ from importlib.resources import files
 from textwrap import fill
 from typing import Any
 
+from qlorabench.errors import UserError
 from qlorabench.plugins import Group, registry
+from qlorabench.terminal import plain, plain_line
 
 
 def print_listing(what: str) -> None:
@@ -38,20 +40,32 @@ def _print_suites() -> None:
 
 
 def _print_plugins(group: Group) -> None:
+    from qlorabench.suite.contract import unusable
+
     found = registry(group)
     for name in found.names():
-        cls: Any = found.load(name)
-        print(name)
+        print(plain_line(name))
+        try:
+            cls: Any = found.load(name)
+            if why := unusable(group, cls):
+                raise UserError(why)
+        except UserError as error:  # one that is broken hides no other
+            print(
+                fill(f"broken: {plain_line(str(error))}", 98, initial_indent="  ", subsequent_indent="  "), end="\n\n"
+            )
+            continue
         print(fill(_summary(cls), 98, initial_indent="  ", subsequent_indent="  "))
-        print(f"  from {found.origin(name)}")
+        print(f"  from {plain_line(str(found.origin(name)))}")
         config = cls if group == "tasks" else cls.Config
         for field, info in config.model_fields.items():
             default = "required" if info.is_required() else f"default {info.default!r}"
-            print(fill(f"    {field:20} {info.description or ''} ({default})", 98, subsequent_indent=" " * 25))
+            said = plain(f"{field:20} {info.description or ''} ({default})")
+            print(fill(f"    {said}", 98, subsequent_indent=" " * 25))
         print()
 
 
 def _summary(cls: Any) -> str:
-    first: str = (getattr(cls, "description", "") or cls.__doc__ or "").strip().splitlines()[0]
+    text = str(getattr(cls, "description", "") or cls.__doc__ or "").strip()
+    first = text.splitlines()[0] if text else "(says nothing of itself)"
     paper = getattr(cls, "paper", "")
-    return f"{first} [{paper}]" if paper else first
+    return plain_line(f"{first} [{paper}]" if paper else first)

@@ -9,7 +9,7 @@ from qlorabench.engines.run import Run, default_workers
 from qlorabench.engines.watch import RichWatch
 from qlorabench.records.manifest import write_manifest
 from qlorabench.suite.loading import find_suite, load_suite
-from qlorabench.suite.plan import make_plan
+from qlorabench.suite.plan import make_plan, select
 
 
 def run_and_report(name: str, *, out: Path | None, only: str | None, workers: int | None) -> int:
@@ -20,12 +20,14 @@ def run_and_report(name: str, *, out: Path | None, only: str | None, workers: in
 
     path = find_suite(name)
     suite = load_suite(path)
+    plan = make_plan(suite)
+    select(plan, only)  # a pattern that matches nothing is told before anything is loaded
     folder = out or Path("runs") / suite.config.name
     check_out(folder)
     console = Console(highlight=False)
     console.print(f"{suite.config.name}: {path} -> {folder}")
     with RichWatch(console) as watch:
-        run = Run(suite, make_plan(suite), folder, workers or default_workers(), watch, only)
+        run = Run(suite, plan, folder, workers or default_workers(), watch, only)
         run.execute(before=lambda r: write_manifest(folder, suite=path, run_facts=r.facts))
     print_board([folder], format="table", details=False)
     if run.failures:

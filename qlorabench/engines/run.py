@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +16,13 @@ from qlorabench.engines.keys import cell_key, federation_key
 from qlorabench.engines.measure import AttackSpec, measure_bandwidth, measure_leakage, measure_utility
 from qlorabench.engines.pool import JobFailed, JobTimeout, Pool, Timed, timed
 from qlorabench.engines.watch import Watch
+from qlorabench.errors import UserError
 from qlorabench.federation.bench import Bench, SystemSpec
 from qlorabench.federation.transcript import Transcript
 from qlorabench.records.journal import Journal, latest
 from qlorabench.records.record import Record, Status, validated
 from qlorabench.scoring.score import Score
-from qlorabench.suite.plan import Cell, Plan
+from qlorabench.suite.plan import Cell, Plan, matches
 from qlorabench.suite.resolve import ResolvedSuite
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Run:
                 self._run_task(backbone, {seed: prepared[seed] for seed in seeds}, missing, journal)
 
     def _wanted(self, cell: Cell) -> bool:
-        return self.only is None or fnmatch(cell.label, self.only) or fnmatch(cell.label, f"*{self.only}*")
+        return self.only is None or matches(cell.label, self.only)
 
     def _load(self, task: str) -> tuple[Backbone, dict[int, PreparedTask]]:
         """Return a task's backbone and its data under each seed; says what was left out."""
@@ -167,6 +167,8 @@ class Run:
     def _measure(self, pool: Pool, cell: Cell, trained: Future[None]) -> Outcome:
         if cell.blind:
             return Outcome("unsupported", [], 0.0, cell.blind)
+        if cell.fault:
+            return Outcome("failed", [], 0.0, cell.fault)
         try:
             trained.result()
         except JobFailed as error:
@@ -230,7 +232,7 @@ class Run:
                 kind=cell.kind,
                 threat=cell.threat.label if cell.threat else None,
                 attack=cell.attack.label if cell.attack else None,
-                goal=cell.attack.cls.goal.value if cell.attack else None,
+                goal=cell.attack.goal if cell.attack else None,
                 status=outcome.status,
                 metric=score.metric,
                 value=score.value,

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 class DefenseConfig(BaseModel):
-    """Base of every defense's configuration: frozen, unknown keys refused, every field described and ranged."""
+    """Base of every defense's configuration: frozen, unknown keys refused, finite; every field described and ranged."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 ConfigT = TypeVar("ConfigT", bound=DefenseConfig)

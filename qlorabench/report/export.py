@@ -12,6 +12,10 @@ from typing import Any, get_args
 from qlorabench.records.board import Board, BoardRow, Leak, Quantity, State, TaskBoard
 from qlorabench.records.record import Record
 from qlorabench.report._text import legend
+from qlorabench.terminal import plain
+
+_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
+"""What a formula starts with, full-width forms included; tabs and carriage returns are written as escapes before."""
 
 
 def board_json(board: Board) -> str:
@@ -66,9 +70,21 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
     if rows:
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
     return text.getvalue()
 
 
+def _cell(value: Any) -> Any:
+    """Return a value that no spreadsheet takes for a formula: a quote goes before text that starts as one (OWASP).
+
+    Numbers are never touched.
+    """
+    if not isinstance(value, str):
+        return value
+    text = plain(value)
+    return f"'{text}" if text.lstrip().startswith(_FORMULA) else text
+
+
 def _json(value: Any) -> str:
-    return json.dumps(value, indent=1, allow_nan=False) + "\n"
+    """Return JSON of ASCII without control characters: what else a name or a note holds is written as an escape."""
+    return json.dumps(value, indent=1, allow_nan=False).replace("\x7f", "\\u007f") + "\n"

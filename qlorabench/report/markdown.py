@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from qlorabench.records.board import Board, BoardRow, TaskBoard
@@ -18,9 +19,17 @@ from qlorabench.report._text import (
     title,
     utility_lines,
 )
+from qlorabench.terminal import plain_line
 
 _COSTS = ("down / round", "up / round", "total", "epsilon")
 _DETAILS = ("system, attack, seat", "metric", "value", "n", "leakage", "note")
+
+_MARKUP = re.compile(r"[\\`*_|<>&~$]|(?<!\w)#|\[(?!-?[\d.]+, -?[\d.]+\])|\](?=[(\[:])")
+"""What a backslash goes before. The brackets of an interval may stay, where no link can follow."""
+_LINKS = re.compile(r":(?=//)|www(?=\.)|@|mailto:", re.IGNORECASE)
+"""Where a link or a mention would be made of bare text, which a backslash does not prevent everywhere."""
+_APART = "<!-- -->"
+"""Shows nothing, and ends a bare link."""
 
 
 def board_markdown(board: Board) -> str:
@@ -68,7 +77,7 @@ def _places(row: BoardRow, task: TaskBoard) -> list[Sequence[str]]:
 
 
 def _detail(record: Record) -> list[Sequence[str]]:
-    return [*detail_lines(record), [" ".join(record.note.split())]]
+    return [*detail_lines(record), [record.note]]
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[Sequence[str]]]) -> str:
@@ -79,7 +88,6 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[Sequence[str]]]) -> 
 
 
 def _escape(text: str) -> str:
-    """Keep what a plug-in or a note says from being read as markup."""
-    for mark in "\\`*_|<>":
-        text = text.replace(mark, f"\\{mark}")
-    return text
+    """Return what a plug-in or a note says on one line, so that nothing of it is markup, a link, an image or HTML."""
+    text = _MARKUP.sub(r"\\\g<0>", plain_line(text))
+    return _LINKS.sub(rf"\g<0>{_APART}", text)

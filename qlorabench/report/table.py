@@ -20,6 +20,7 @@ from qlorabench.report._text import (
     title,
     utility_lines,
 )
+from qlorabench.terminal import plain, plain_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,7 +42,7 @@ def print_table(board: Board, console: Console) -> None:
         for start in range(0, len(task.goals), _GOALS):
             _print(console, _leaks(task, task.goals[start : start + _GOALS]))
     for line in reasons(board):
-        _say(console, line)
+        _say(console, plain_line(line))
     _say(console, NOTHING if not board.tasks else "\n".join(("", *legend(board))), style="dim")
 
 
@@ -64,14 +65,14 @@ def _costs(task: TaskBoard) -> Table:
     return table
 
 
-def _cost_places(row: BoardRow, utility: Utility, *, seeds: int) -> list[str]:
+def _cost_places(row: BoardRow, utility: Utility, *, seeds: int) -> list[Sequence[str]]:
     counts = (row.bytes_down_client_round, row.bytes_up_client_round, row.bytes_total)
     return [
-        row.system,
-        "\n".join(utility_lines(row.utility_server, utility, seeds=seeds)),
-        "\n".join(utility_lines(row.utility_client, utility, seeds=seeds)),
-        *(bytes_text(count, seeds=seeds) for count in counts),
-        epsilon_text(row.epsilon, seeds=seeds),
+        [row.system],
+        utility_lines(row.utility_server, utility, seeds=seeds),
+        utility_lines(row.utility_client, utility, seeds=seeds),
+        *([bytes_text(count, seeds=seeds)] for count in counts),
+        [epsilon_text(row.epsilon, seeds=seeds)],
     ]
 
 
@@ -79,16 +80,15 @@ def _leaks(task: TaskBoard, goals: Sequence[str]) -> Table:
     width = min(26, (WIDTH - _SYSTEM) // len(goals) - 1)
     table = _table("system", *(f"leakage: {goal}" for goal in goals), widths=(_SYSTEM, *(width for _ in goals)))
     for row in task.rows:
-        _add(table, [row.system, *("\n".join(leak_lines(row.leaks[goal])) for goal in goals)])
+        _add(table, [[row.system], *(leak_lines(row.leaks[goal]) for goal in goals)])
     return table
 
 
 def _details(records: Sequence[Record]) -> Table:
     table = _table("system, attack, seat", "metric", "value", "n", "leakage", widths=(28, 18, 21, 7, 21))
     for record in records:
-        who, *others = ("\n".join(lines) for lines in detail_lines(record))
-        note = " ".join(record.note.split())
-        _add(table, [f"{who}\n{note}" if note else who, *others])
+        who, *others = detail_lines(record)
+        _add(table, [[*who, record.note] if record.note.strip() else who, *others])
     return table
 
 
@@ -102,11 +102,11 @@ def _table(*headings: str, widths: Sequence[int]) -> Table:
     return table
 
 
-def _add(table: Table, places: Sequence[str]) -> None:
-    """Add a row as plain text: names and notes are never read as markup or emoji."""
+def _add(table: Table, places: Sequence[Sequence[str]]) -> None:
+    """Add a row of places with lines each, as plain text: names and notes are never markup, emoji or escapes."""
     from rich.text import Text
 
-    table.add_row(*map(Text, places))
+    table.add_row(*(Text("\n".join(map(plain_line, lines))) for lines in places))
 
 
 def _print(console: Console, table: Table) -> None:
@@ -116,4 +116,4 @@ def _print(console: Console, table: Table) -> None:
 def _say(console: Console, line: str, *, style: str = "") -> None:
     from rich.text import Text
 
-    console.print(Text(line, style=style), width=min(console.width, WIDTH))
+    console.print(Text(plain(line), style=style), width=min(console.width, WIDTH))

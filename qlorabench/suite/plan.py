@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Literal
 
+from qlorabench.errors import UserError
 from qlorabench.federation.facts import DefenseFacts, PublicFacts
 from qlorabench.federation.state import Layout
 from qlorabench.suite.resolve import ResolvedAttack, ResolvedSuite, ResolvedSystem
@@ -28,6 +31,8 @@ class Cell:
     attack: ResolvedAttack | None = None
     blind: str | None = None
     """Why the system leaves the attack no signal; such a cell is recorded as unsupported."""
+    fault: str | None = None
+    """What is wrong with the attack's class; such a cell is recorded as failed."""
 
     @property
     def label(self) -> str:
@@ -73,6 +78,41 @@ class Plan:
         return self._by_label[cell.label_in(cell.system.twin)]
 
 
+_COMPARED = 2000
+"""Cells among which the ones near a pattern are looked for."""
+
+
+def select(plan: Plan, pattern: str | None) -> list[Cell]:
+    """Return the cells that ``--only`` asks for, all of them without a pattern; raises UserError where it is none."""
+    found = [cell for cell in plan.cells if pattern is None or matches(cell.label, pattern)]
+    if found or pattern is None:
+        return found
+    labels = [cell.label for cell in plan.cells[:_COMPARED]]
+    mended = _mended(pattern[:200], labels)
+    near = [label for label in labels if matches(label, mended)]
+    hint = f" Did you mean '{mended}'?" if near else ""
+    raise UserError(
+        f"--only {pattern[:200]!r} matches none of the {len(plan.cells)} cells.{hint} A pattern is held against the "
+        "path of a cell (task/system/seed-N/threat/attack, or .../utility, .../bandwidth) and every part of it; '*' "
+        "stands for anything. Cells are, for instance:\n" + "\n".join(f"  {label}" for label in (near or labels)[:3])
+    )
+
+
+def _mended(pattern: str, labels: Iterable[str]) -> str:
+    """Return ``pattern`` with the nearest part of a cell's path in place of each part that is none."""
+    known = sorted({part for label in labels for part in label.split("/")})
+    parts = []
+    for part in pattern.split("/"):
+        close = [] if "*" in part else difflib.get_close_matches(part, known, n=1, cutoff=0.5)
+        parts.append(close[0] if close else part)
+    return "/".join(parts)
+
+
+def matches(label: str, pattern: str) -> bool:
+    """Tell whether a cell's path has a part that ``pattern`` matches, with ``*``, ``?`` and ``[...]`` as in a shell."""
+    return bool(pattern) and (pattern in label or fnmatchcase(label, f"*{pattern}*"))
+
+
 def make_plan(suite: ResolvedSuite) -> Plan:
     """Return the matrix of ``suite``; nothing is trained or loaded for it."""
     cells = [
@@ -102,8 +142,9 @@ def _cells(suite: ResolvedSuite, task: str, system: ResolvedSystem, seed: int) -
     for threat in suite.threats:
         for attack in suite.attacks:
             if attack.misfit(threat) is None:
-                blind = attack.build().blind(facts) or _no_game(suite, system, attack)
-                yield Cell("leakage", task, system, seed, threat, attack, blind)
+                blind, fault = attack.blind(facts)
+                blind = blind or _no_game(suite, system, attack)
+                yield Cell("leakage", task, system, seed, threat, attack, blind, fault)
 
 
 def _no_game(suite: ResolvedSuite, system: ResolvedSystem, attack: ResolvedAttack) -> str | None:
@@ -118,6 +159,12 @@ def _no_game(suite: ResolvedSuite, system: ResolvedSystem, attack: ResolvedAttac
     if members >= 2:
         return None
     return f"needs two members to ask about; the clients that no seat of the suite holds have {members} row together"
+
+
+def count_cells(suite: ResolvedSuite) -> int:
+    """Return how many cells the plan of ``suite`` has, without making it."""
+    pairs = sum(attack.misfit(threat) is None for threat in suite.threats for attack in suite.attacks)
+    return sum(map(len, suite.systems.values())) * len(suite.config.seeds) * (2 + pairs)
 
 
 def outline(system: ResolvedSystem) -> PublicFacts:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from qlorabench.tasks.canaries import CanaryConfig
 from qlorabench.tasks.partitions import IidPartition, Partition
@@ -15,6 +15,8 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=
 Reference = str | dict[str, dict[str, Any] | None]
 """A plug-in in a suite: its name, or a mapping of its one name to its configuration."""
 
+T = TypeVar("T")
+
 Objective = Literal["classification", "language-modeling"]
 """What clients train: to tell a text's label, or to tell its next token."""
 Dropout = Literal["off", "model"] | Annotated[float, Field(gt=0, lt=1)]
@@ -23,21 +25,41 @@ ENCODERS = ("minilm-l6", "toy")
 """Backbones by name that predict no next token."""
 
 
-class Model(BaseModel):
-    """Base of every part of a suite: frozen, unknown keys refused."""
+MOST_ROWS = 10_000_000
+"""Texts of one client at most."""
+LARGEST = 1e30
+"""The largest number a suite may hold: float32, in which models compute, ends at 3e38."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+
+class Model(BaseModel):
+    """Base of every part of a suite: frozen, unknown keys refused, numbers finite and bounded."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def refuse_twice(values: tuple[T, ...]) -> tuple[T, ...]:
+    """Return ``values``; raises ValueError where one of them is listed twice, with its places."""
+    first: dict[T, int] = {}
+    for i, value in enumerate(values):
+        if value in first:
+            raise ValueError(f"{value} is listed twice, at places {first[value]} and {i} (counted from 0)")
+        first[value] = i
+    return values
 
 
 class BackboneConfig(Model):
     """The frozen public language model under the adapters."""
 
     name: str = Field(
+        min_length=1,
+        max_length=1000,
         description="`minilm-l6` (an encoder, from its package), `smollm2-135m` (a causal language model: the instruct "
         "model's Q4_1 weights of its package, dequantized), a directory with a saved model, a hub name, or `toy` and "
-        "`toy-lm` for trials"
+        "`toy-lm` for trials",
     )
-    revision: str | None = Field(default=None, description="hub revision to pin; none for the default one")
+    revision: str | None = Field(
+        default=None, max_length=200, description="hub revision to pin; none for the default one"
+    )
     bits: Literal[4, 8] | None = Field(
         default=None, description="load the frozen weights in 4 (NF4, QLoRA) or 8 bits through bitsandbytes"
     )
@@ -48,9 +70,9 @@ class DataConfig(Model):
 
     source: Reference = Field(description="a data source by name, with its options where it has any")
     max_length: int = Field(default=32, ge=4, le=4096, description="tokens kept of a text, special ones included")
-    test_rows: int = Field(default=1000, ge=20, description="texts on which utility is measured")
+    test_rows: int = Field(default=1000, ge=20, le=1_000_000, description="texts on which utility is measured")
     holdout_rows: int = Field(
-        default=600, ge=4, description="texts nobody trains on: non-members and negative controls"
+        default=600, ge=4, le=1_000_000, description="texts nobody trains on: non-members and negative controls"
     )
 
 
@@ -58,12 +80,20 @@ class LoraConfig(Model):
     """The adapter: W = W0 + (alpha / rank) B A."""
 
     rank: int = Field(default=8, ge=1, le=1024, description="rank r of the adapter")
-    alpha: float = Field(default=16.0, gt=0, description="scaling numerator; the product is scaled by alpha / rank")
-    targets: tuple[str, ...] = Field(
+    alpha: float = Field(
+        default=16.0, gt=0, le=1e6, description="scaling numerator; the product is scaled by alpha / rank"
+    )
+    targets: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = Field(
         default=("query", "key", "value"),
         min_length=1,
+        max_length=100,
         description="last part of the adapted modules' names; of a Llama, q_proj, k_proj, v_proj",
     )
+
+    @field_validator("targets")
+    @classmethod
+    def _each_once(cls, targets: tuple[str, ...]) -> tuple[str, ...]:
+        return refuse_twice(targets)
 
 
 class HeadConfig(Model):
@@ -73,17 +103,19 @@ class HeadConfig(Model):
         default="frozen",
         description="`frozen` at its public random start, or trained and `shared` like the factors",
     )
-    scale: float = Field(default=1.0, gt=0, description="standard deviation of the head's start, times sqrt(d)")
+    scale: float = Field(default=1.0, gt=0, le=1e6, description="standard deviation of the head's start, times sqrt(d)")
 
 
 class OptimizerConfig(Model):
     """The clients' local optimizer; public, since attacks depend on it. It starts anew every round."""
 
     kind: Literal["sgd", "adamw"] = Field(default="sgd", description="`sgd` or `adamw`")
-    lr: float = Field(default=0.5, gt=0, description="learning rate of the factors")
-    head_lr: float | None = Field(default=None, gt=0, description="learning rate of a shared head; the same if absent")
+    lr: float = Field(default=0.5, gt=0, le=LARGEST, description="learning rate of the factors")
+    head_lr: float | None = Field(
+        default=None, gt=0, le=LARGEST, description="learning rate of a shared head; the same if absent"
+    )
     momentum: float = Field(default=0.0, ge=0.0, lt=1.0, description="momentum of sgd")
-    weight_decay: float = Field(default=0.0, ge=0.0, description="decoupled weight decay of adamw")
+    weight_decay: float = Field(default=0.0, ge=0.0, le=1e6, description="decoupled weight decay of adamw")
     schedule: Literal["constant", "linear", "cosine"] = Field(
         default="constant", description="how the rate goes over the rounds: constant, or down to zero"
     )
@@ -93,10 +125,11 @@ class TrainingConfig(Model):
     """The federated schedule."""
 
     rounds: int = Field(default=20, ge=1, le=100_000, description="communication rounds")
-    local_steps: int = Field(default=4, ge=1, description="optimizer steps of a client in a round")
+    local_steps: int = Field(default=4, ge=1, le=100_000, description="optimizer steps of a client in a round")
     batch_size: int = Field(
         default=16,
         ge=1,
+        le=100_000,
         description="examples in a local step; at most a quarter of the client's rows, at least one",
     )
     optimizer: OptimizerConfig = Field(default=OptimizerConfig(), description="local optimizer")
@@ -120,7 +153,7 @@ class TaskConfig(Model):
     )
     data: DataConfig = Field(description="data set")
     clients: int = Field(default=4, ge=1, le=10_000, description="number of clients; all take part in every round")
-    rows_per_client: int | tuple[Annotated[int, Field(ge=1)], ...] = Field(
+    rows_per_client: int | tuple[Annotated[int, Field(ge=1, le=MOST_ROWS)], ...] = Field(
         description="texts of each client: one number for all, or a list with one for each"
     )
     partition: Partition = Field(default=IidPartition(kind="iid"), description="how texts are dealt to clients")
@@ -153,8 +186,8 @@ class TaskConfig(Model):
         sizes = self.rows_per_client
         if isinstance(sizes, tuple) and len(sizes) != self.clients:
             raise ValueError(f"rows_per_client lists {len(sizes)} numbers for {self.clients} clients")
-        if isinstance(sizes, int) and sizes < 1:
-            raise ValueError("rows_per_client must be at least 1")
+        if isinstance(sizes, int) and not 1 <= sizes <= MOST_ROWS:
+            raise ValueError(f"rows_per_client must be from 1 to {MOST_ROWS:,}")
         return self
 
     @property
@@ -173,7 +206,9 @@ class TaskConfig(Model):
 class SystemConfig(Model):
     """A defended system: an ordered list of defenses, and what it changes of the task."""
 
-    defenses: tuple[Reference, ...] = Field(default=(), description="defenses in order; none is plain LoRA")
+    defenses: tuple[Reference, ...] = Field(
+        default=(), max_length=50, description="defenses in order; none is plain LoRA"
+    )
     override: dict[str, Any] = Field(
         default={},
         description="parts of the task (`lora`, `head`, `training`) that this system sets otherwise",
@@ -192,23 +227,34 @@ class SuiteConfig(Model):
     """A whole suite."""
 
     name: Name = Field(description="name of the suite; its runs go to runs/<name>/")
-    version: int = Field(default=1, ge=1, description="raised when results of the suite stop being comparable")
-    description: str = Field(default="", description="what the suite is for")
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
-        default=(0,), min_length=1, description="root seeds; every cell is run once for each"
+    version: int = Field(
+        default=1, ge=1, le=1_000_000, description="raised when results of the suite stop being comparable"
     )
-    tasks: dict[Name, TaskConfig] = Field(min_length=1, description="tasks by name")
-    systems: dict[Name, SystemConfig] = Field(min_length=1, description="defended systems by name")
-    threats: tuple[Reference, ...] = Field(default=(), description="threat models")
-    attacks: tuple[Reference, ...] = Field(default=(), description="attacks")
+    description: str = Field(default="", max_length=10_000, description="what the suite is for")
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = Field(
+        default=(0,), min_length=1, max_length=1000, description="root seeds; every cell is run once for each"
+    )
+    tasks: dict[Name, TaskConfig] = Field(min_length=1, max_length=50, description="tasks by name")
+    systems: dict[Name, SystemConfig] = Field(min_length=1, max_length=200, description="defended systems by name")
+    threats: tuple[Reference, ...] = Field(default=(), max_length=50, description="threat models")
+    attacks: tuple[Reference, ...] = Field(default=(), max_length=100, description="attacks")
     candidates: int = Field(
-        default=300, ge=2, description="most members, and as many non-members, that a membership game asks about"
+        default=300,
+        ge=2,
+        le=1_000_000,
+        description="most members, and as many non-members, that a membership game asks about",
     )
     attack_seconds: float = Field(
         default=600.0,
         gt=0,
+        le=7 * 24 * 3600,
         description="wall-clock limit of one attack on one system; past it the cell is a timeout",
     )
+
+    @field_validator("seeds")
+    @classmethod
+    def _each_seed_once(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        return refuse_twice(seeds)
 
     @model_validator(mode="after")
     def _plain_system_for_controls(self) -> SuiteConfig:

@@ -17,6 +17,8 @@ from .yaml_marks import MarkedDocument, Place, yaml_path
 
 M = TypeVar("M", bound=BaseModel)
 
+_LOOKED_AT = 200
+"""Mistakes of one check that are put into words: more of them are never read."""
 _WHOLE = "expected a whole number"
 _NUMBER = "expected a number"
 _LIST = "expected a list"
@@ -58,7 +60,9 @@ class Checker:
     marks: MarkedDocument
     """Document that the checked data come from; it knows the lines."""
     problems: list[Problem] = field(default_factory=list)
-    """What is wrong so far."""
+    """What is wrong so far, each thing once."""
+    more: int = 0
+    """How much else is wrong that was not looked at."""
 
     def validate(self, model: type[M], data: Any, *, prefix: Place = ()) -> M | None:
         """Return ``data``, which stands at ``prefix`` in the document, as a ``model``.
@@ -69,18 +73,32 @@ class Checker:
             return model.model_validate(data)
         except ValidationError as error:
             details = error.errors(include_url=False)
+            self.more += len(details[_LOOKED_AT:])
+            details = details[:_LOOKED_AT]
         for place, message in _messages(model, details).items():
             self.report((*prefix, *place), message)
         return None
 
     def report(self, path: Sequence[str | int], message: str) -> None:
-        """Add a problem that no single model can see, at ``path`` in the document."""
-        self.problems.append(Problem(yaml_path(path), message, self.marks.line(path)))
+        """Add a problem that no single model can see, at ``path`` in the document; said twice, it counts once."""
+        problem = Problem(yaml_path(path), message, self.marks.line(path))
+        if problem not in self.problems:
+            self.problems.append(problem)
+
+    def wrong_at(self, path: Sequence[str | int]) -> bool:
+        """Tell whether anything is wrong at ``path``, inside of it, or with what it stands in."""
+        own = yaml_path(path)
+        return any(
+            inner == outer or (inner.startswith(outer) and inner[len(outer)] in ".[")
+            for problem in self.problems
+            for inner, outer in ((own, problem.path), (problem.path, own))
+            if outer
+        )
 
     def finish(self, *, file: str) -> None:
         """Raise SuiteError with all problems, if there are any."""
         if self.problems:
-            raise SuiteError(file, self.problems)
+            raise SuiteError(file, self.problems, more=self.more)
 
 
 @dataclass(frozen=True)
@@ -94,6 +112,12 @@ class _Spot:
     """Annotation of the mapping or list around it."""
     alternative: bool
     """Whether the error is that of one member of a plain union, as a whole."""
+
+
+def places(model: type[BaseModel], error: ValidationError) -> list[Place]:
+    """Return where values are wrong, without pydantic's labels of unions."""
+    details = error.errors(include_url=False, include_context=False, include_input=False)
+    return [_locate(model, detail["loc"]).path for detail in details[:_LOOKED_AT]]
 
 
 def _messages(model: type[BaseModel], details: Sequence[ErrorDetails]) -> dict[Place, str]:
@@ -143,7 +167,9 @@ def _wanted(error: ErrorDetails) -> str:
 def _hint(error: ErrorDetails, *, spot: _Spot) -> str:
     """Return how to mend it: the nearest allowed value, the keys of a mapping, quotes around a text."""
     kind, ctx, value = error["type"], error.get("ctx", {}), error["input"]
-    near = nearest(str(ctx.get("tag", value)), re.findall(r"'([^']*)'", _wanted(error)))
+    near = nearest(
+        str(ctx.get("tag", value if isinstance(value, str) else "")), re.findall(r"'([^']*)'", _wanted(error))
+    )
     if kind in ("literal_error", "enum", "union_tag_invalid"):
         return f".{near}" if near else ""
     if kind in ("model_type", "model_attributes_type"):
@@ -169,7 +195,9 @@ def _show(value: Any) -> str:
         return {None: "nothing", True: "true", False: "false"}[value]
     if isinstance(value, Mapping | list | tuple):
         return "a mapping" if isinstance(value, Mapping) else "a list"
-    shown = repr(value)
+    if isinstance(value, int) and abs(value) >= 10**60:
+        return "a number of more than 60 digits"
+    shown = repr(value[:100] if isinstance(value, str) else value)
     return shown if len(shown) <= 60 else f"{shown[:56]} ..."
 
 

@@ -19,6 +19,11 @@ _FLOAT = re.compile(
     r"[-+]?(?:(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?"
     r"|[0-9][0-9_]*[eE][-+]?[0-9]+|\.(?:inf|Inf|INF))$|\.(?:nan|NaN|NAN)$"
 )
+_INT = re.compile(r"[-+]?(?:0x[0-9a-fA-F_]+|0b[01_]+|0|[1-9][0-9_]*)$")
+MOST_NODES = 100_000
+"""Keys, items and values of a suite at most, each counted as often as aliases repeat it."""
+MOST_LEVELS = 50
+"""How deep mappings and lists may stand in each other."""
 _PLAIN_WORDS = (
     (r"character '\\t' that cannot", "a tab stands where YAML allows spaces only; indent with spaces"),
     (r"character ('.') that cannot", r"a value cannot start with \1; put it in quotes"),
@@ -38,7 +43,7 @@ _PLAIN_WORDS = (
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader limited to JSON's types: ``1e-3`` is a number, a date stays text."""
+    """SafeLoader limited to JSON's types: ``1e-3`` is a number; a date, ``12:30``, ``010`` and ``off`` stay text."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         """Return the value of ``node``; a wrong number such as ``0x_`` is an error with a line."""
@@ -51,10 +56,12 @@ class _Loader(yaml.SafeLoader):
 
 _Loader.yaml_constructors = {tag: yaml.SafeLoader.yaml_constructors[tag] for tag in (*_TAGS, None)}
 _Loader.yaml_implicit_resolvers = {
-    first: [pair for pair in pairs if not pair[0].endswith((":float", ":timestamp"))]
+    first: [pair for pair in pairs if not pair[0].endswith((":bool", ":float", ":int", ":timestamp"))]
     for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+_Loader.add_implicit_resolver(_TAGS[1], re.compile(r"(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 _Loader.add_implicit_resolver(_TAGS[3], _FLOAT, list("-+.0123456789"))
+_Loader.add_implicit_resolver(_TAGS[2], _INT, list("-+0123456789"))
 
 
 @dataclass(frozen=True)
@@ -80,17 +87,25 @@ class MarkedDocument:
 def yaml_path(path: Sequence[str | int]) -> str:
     """Return a path as in ``systems.frozen.defenses[0].rank``; unusual keys are quoted, ``['a b']``."""
     plain = re.compile(r"[\w()-]+")
-    parts = (f".{p}" if isinstance(p, str) and plain.fullmatch(p) else f"[{p!r}]" for p in path)
+    parts = (f".{p}" if isinstance(p, str) and plain.fullmatch(p) and len(p) <= 80 else f"[{_key(p)}]" for p in path)
     return "".join(parts).removeprefix(".")
 
 
+def _key(part: str | int) -> str:
+    return repr(part) if isinstance(part, int) or len(part) <= 80 else f"{part[:76]!r} ..."
+
+
 def load_marked(text: str, *, file: str) -> MarkedDocument:
-    """Parse ``text``; raise SuiteError on bad syntax, double keys or no mapping at the top."""
+    """Parse ``text``; raise SuiteError on bad syntax, double keys, no mapping at the top, or more than is allowed.
+
+    What aliases and merge keys would grow to is counted before any of them is followed.
+    """
     data: Any = None
     try:
         loader = _Loader(text)
         root = loader.get_single_node()
-        problems = [*_top_problems(root), *_node_problems(root, at=(), above=set(), done=set())]
+        problems = [*_top_problems(root), *_size_problems(root)]
+        problems = problems or list(_node_problems(root, at=(), above=set(), done=set()))
         if not problems:
             data = loader.construct_document(root)
     except (yaml.YAMLError, RecursionError) as error:
@@ -108,6 +123,28 @@ def _top_problems(root: yaml.Node | None) -> Iterator[Problem]:
         yield Problem("", f"expected a mapping of keys to values, found {found}", _line(root))
 
 
+def _size_problems(root: yaml.Node | None) -> Iterator[Problem]:
+    nodes, levels = _extent(root, known={})
+    if nodes > MOST_NODES:
+        words = f"the file is too large: {nodes:,} keys and values with what its aliases repeat; at most {MOST_NODES:,}"
+        yield Problem("", words)
+    if levels > MOST_LEVELS:
+        yield Problem("", f"nested too deeply: {levels} levels, at most {MOST_LEVELS}")
+
+
+def _extent(node: yaml.Node | None, *, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
+    """Return how many nodes and how many levels ``node`` has, aliases written out; each node is looked at once."""
+    if id(node) not in known:
+        known[id(node)] = (0, 0)  # inside of itself, which `_node_problems` refuses
+        inside = [_extent(child, known=known) for _, _, child in _children(node)]
+        keys = len(inside) if isinstance(node, yaml.MappingNode) else 0
+        known[id(node)] = (
+            1 + keys + sum(nodes for nodes, _ in inside),
+            max((levels for _, levels in inside), default=0) + (not isinstance(node, yaml.ScalarNode)),
+        )
+    return known[id(node)]
+
+
 def _node_problems(node: yaml.Node | None, *, at: Place, above: set[int], done: set[int]) -> Iterator[Problem]:
     """Yield double keys and aliases that hold themselves, each once however often they are referred to."""
     if id(node) in above:
@@ -115,13 +152,25 @@ def _node_problems(node: yaml.Node | None, *, at: Place, above: set[int], done: 
     if node is None or id(node) in done:
         return
     done.add(id(node))
+    if isinstance(node, yaml.ScalarNode) and not _is_text(node.value):
+        yield Problem(yaml_path(at), "half a surrogate pair is no text; write the whole character", _line(node))
     first: dict[tuple[str, str], int | None] = {}
     for part, mark, child in _children(node):
         key = (mark.tag, str(part))
+        if isinstance(part, str) and not _is_text(part):
+            yield Problem(yaml_path(at), "half a surrogate pair in a key is no text", _line(mark))
         if isinstance(node, yaml.MappingNode) and key in first:
             yield Problem(yaml_path((*at, part)), f"double key; it stands in line {first[key]} too", _line(mark))
         first.setdefault(key, _line(mark))
         yield from _node_problems(child, at=(*at, part), above=above | {id(node)}, done=done)
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _children(node: yaml.Node | None) -> list[tuple[str | int, yaml.Node, yaml.Node]]:

@@ -45,7 +45,7 @@ _FORMS = ((" ", ""), ("", " "))
 class CanaryConfig(BaseModel):
     """Secrets of digits at the end of made-up sentences; half of them are trained on, the others are the control."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     count: int = Field(
         default=20, ge=2, le=1000, multiple_of=2, description="canaries drawn; exactly half of them are inserted"

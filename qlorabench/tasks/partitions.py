@@ -22,7 +22,7 @@ from qlorabench.tasks.dataset import Indices, Table
 Shares = NDArray[np.float64]
 """Share of each label in each client's rows, shape (clients, labels); every row sums to 1."""
 
-_FROZEN = ConfigDict(frozen=True, extra="forbid")
+_FROZEN = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 _BINARY = {"mild": ((0.3, 0.7), (0.7, 0.3), (0.5, 0.5)), "severe": ((0.1, 0.9), (0.9, 0.1), (0.5, 0.5))}
 _MAIN_SHARE = {"mild": 0.6, "severe": 0.9}
 

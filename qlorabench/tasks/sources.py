@@ -24,7 +24,7 @@ _HERE = Path()
 class Source(BaseModel, ABC):
     """Base class: the config of one data set, and how to load it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: ClassVar[str]
     """Name under which a suite asks for the source."""

@@ -15,9 +15,9 @@ from qlorabench.threats.view import View
 
 
 class AttackConfig(BaseModel):
-    """Base of every attack's configuration: frozen, unknown keys refused, every field described and ranged."""
+    """Base of every attack's configuration: frozen, unknown keys refused, finite; every field described and ranged."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 ConfigT = TypeVar("ConfigT", bound=AttackConfig)

@@ -70,6 +70,12 @@ def test_data_without_a_file_have_no_lines():
         ("1.2.3", "1.2.3"),
         ("2024-01-31", "2024-01-31"),
         ("true", True),
+        ("FALSE", False),
+        ("off", "off"),
+        ("no", "no"),
+        ("010", "010"),
+        ("12:30", "12:30"),
+        ("0x1f", 31),
         ("null", None),
     ],
 )
