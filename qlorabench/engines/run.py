@@ -84,11 +84,13 @@ class Run:
 
     def _load(self, task: str) -> tuple[Backbone, Data]:
         from qlorabench.tasks.backbones import load_backbone
+        from qlorabench.tasks.inspection import check_positions
         from qlorabench.tasks.task import load_data
 
         config = self.suite.config.tasks[task]
         self.watch.say(f"{task}: loading {config.backbone.name} and its data")
         backbone = load_backbone(config.backbone, base=self.suite.base, objective=config.objective)
+        check_positions(config.data.max_length, backbone.facts.positions, backbone=backbone.name)
         data = load_data(config, base=self.suite.base)
         self.facts[task] = {
             "backbone": config.backbone.name,
