@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
-from qlorabench.errors import UserError, nearest
+from qlorabench.errors import UserError
 from qlorabench.suite.loading import Examined
 from qlorabench.suite.references import split_reference
 from qlorabench.suite.schema import TaskConfig
@@ -19,7 +17,7 @@ def open_all(examined: Examined) -> list[str]:
     for name, task in examined.parts.tasks.items():
         for what, look in (("data", _look_at_data), ("backbone", _look_at_backbone)):
             try:
-                said.append(f"{name}: {what} {look(examined, name, task)}")
+                said += [f"{name}: {what} {line}" for line in look(examined, name, task)]
             except _Found as found:
                 for place, message in found.problems:
                     if not examined.checker.wrong_at(place):
@@ -34,89 +32,70 @@ class _Found(Exception):
         self.problems = problems
 
 
-def _look_at_data(examined: Examined, name: str, task: TaskConfig) -> str:
-    """Load the data of a task and deal it as for each seed; return what it is."""
+def _look_at_data(examined: Examined, name: str, task: TaskConfig) -> list[str]:
+    """Load the data of a task and deal it as for each seed; return what it is, and what was left out."""
     from qlorabench.tasks.task import check_data
 
-    place: Place = ("tasks", name, "data")
     source = split_reference(task.data.source)[0]
-    if examined.checker.wrong_at((*place, "source")):
-        return f"{source}: not opened"
+    if examined.checker.wrong_at(("tasks", name, "data", "source")):
+        return [f"{source}: not opened"]
+    tokenizer = _tokenizer_at_hand(task, examined)
     try:
-        report = check_data(task, base=examined.file.parent, seeds=examined.parts.seeds)
+        report = check_data(task, base=examined.file.parent, tokenizer=tokenizer, seeds=examined.parts.seeds)
     except UserError as error:
-        raise _Found((place, str(error))) from error
-    except Exception as error:  # the code of a plug-in
-        raise _Found((place, f"'{source}' fails: {type(error).__name__}: {error}")) from error
-    return "; ".join(report.lines())
+        raise _Found((("tasks", name, "data"), str(error))) from error
+    if report.unchecked:
+        return [f"not checked: {report.unchecked}"]
+    return [f"{report.name}: {report.used:,} rows", *report.lines()]
 
 
-def _look_at_backbone(examined: Examined, name: str, task: TaskConfig) -> str:
+def _tokenizer_at_hand(task: TaskConfig, examined: Examined) -> Any:
+    """Return the tokenizer of a backbone that is a folder or a toy; ``None`` where it is elsewhere, or broken."""
+    from qlorabench.tasks.places import TOY, TOY_LM, place_of
+    from qlorabench.tasks.reading import read_tokenizer
+    from qlorabench.tasks.toy import toy_tokenizer
+    from qlorabench.tasks.toy_lm import toy_lm_tokenizer
+
+    name, base = task.backbone.name, examined.file.parent
+    if name in (TOY, TOY_LM):
+        return toy_tokenizer() if name == TOY else toy_lm_tokenizer()
+    if not (base / name).is_dir():
+        return None
+    try:
+        return read_tokenizer(place_of(task.backbone, base=base))
+    except UserError:  # it is told of the backbone
+        return None
+
+
+def _look_at_backbone(examined: Examined, name: str, task: TaskConfig) -> list[str]:
     """Hold lengths and targets of a task, and of systems that set their own, against the backbone's configuration."""
-    place: Place = ("tasks", name, "backbone", "name")
+    from qlorabench.tasks.inspection import check_positions, inspect_backbone
+    from qlorabench.tasks.targets import summarised, wrong_targets
+
     try:
-        config = _configuration(task, examined.file.parent)
-        if config is None:
-            return f"{task.backbone.name}: not opened"
-        modules = _linear_modules(config)
+        facts = inspect_backbone(task.backbone, base=examined.file.parent, objective=task.objective)
     except UserError as error:
-        raise _Found((place, str(error))) from error
+        raise _Found((("tasks", name, "backbone"), str(error))) from error
     problems: list[tuple[Place, str]] = []
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions and task.data.max_length > positions:
-        message = f"{task.data.max_length} tokens are more than the {positions} that '{task.backbone.name}' reads"
-        problems.append((("tasks", name, "data", "max_length"), message))
-    problems += _unmatched(task.lora.targets, modules, ("tasks", name, "lora", "targets"))
+    try:
+        check_positions(task.data.max_length, facts.positions, backbone=facts.name)
+    except UserError as error:
+        problems.append((("tasks", name, "data", "max_length"), str(error)))
+    for place, targets in _targets(examined, name, task):
+        for target, why in wrong_targets(targets, facts.layers).items():
+            problems.append(((*place, list(targets).index(target)), f"'{target}' {why}"))
+    if problems:
+        raise _Found(*problems)
+    bound = f"at most {facts.positions} tokens" if facts.positions else "texts of any length"
+    matched = facts.match(task.lora.targets).items()
+    return [f"{facts.name}: {bound}", *(f"target '{target}': {summarised(layers)}" for target, layers in matched)]
+
+
+def _targets(examined: Examined, name: str, task: TaskConfig) -> list[tuple[Place, list[str]]]:
+    """Return the targets of a task and of the systems that set their own, each with its place."""
+    found: list[tuple[Place, list[str]]] = [(("tasks", name, "lora", "targets"), list(task.lora.targets))]
     for key, system in examined.parts.systems.items():
         own = system.override.get("lora", {})
         if isinstance(own, dict) and isinstance(targets := own.get("targets"), list):
-            problems += _unmatched(targets, modules, ("systems", key, "override", "lora", "targets"))
-    if problems:
-        raise _Found(*problems)
-    counts = ", ".join(f"{target} in {len(_matched(target, modules))} layers" for target in task.lora.targets)
-    return f"{task.backbone.name}: at most {positions or 'any number of'} tokens; {counts}"
-
-
-def _configuration(task: TaskConfig, base: Path) -> Any:
-    """Return the configuration of a backbone that is at hand, else ``None``."""
-    from transformers import AutoConfig
-
-    from qlorabench.tasks.backbones import MINILM, TOY, TOY_LM
-    from qlorabench.tasks.packages import MINILM_PACKAGE
-    from qlorabench.tasks.toy import toy_model
-    from qlorabench.tasks.toy_lm import toy_lm_model
-
-    name = task.backbone.name
-    if name in (TOY, TOY_LM):
-        return (toy_model() if name == TOY else toy_lm_model()).config
-    folder = MINILM_PACKAGE.folder / MINILM_PACKAGE.member if name == MINILM else base / name
-    try:
-        return AutoConfig.from_pretrained(folder, local_files_only=True) if folder.is_dir() else None
-    except (OSError, ValueError) as error:
-        raise UserError(f"the configuration in {folder} cannot be read: {str(error).splitlines()[0]}") from error
-
-
-def _linear_modules(config: Any) -> list[str]:
-    """Return the names of the linear modules of a model that is never given weights."""
-    import torch
-    from transformers import AutoModel
-    from transformers.pytorch_utils import Conv1D
-
-    try:
-        with torch.device("meta"):
-            model = AutoModel.from_config(config)
-    except (ValueError, TypeError, AttributeError, RuntimeError, ImportError) as error:
-        raise UserError(f"its configuration describes no text model: {str(error).splitlines()[0]}") from error
-    return [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear | Conv1D)]
-
-
-def _unmatched(targets: Sequence[Any], modules: Sequence[str], place: Place) -> Iterator[tuple[Place, str]]:
-    known = sorted({name.rpartition(".")[2] for name in modules})
-    for i, target in enumerate(targets):
-        if not _matched(str(target), modules):
-            hint = f"{nearest(str(target), known)} Its linear layers: {', '.join(known)}"
-            yield (*place, i), f"'{target}' is no linear layer of the backbone.{hint}"
-
-
-def _matched(target: str, modules: Sequence[str]) -> list[str]:
-    return [name for name in modules if f".{name}".endswith(f".{target}")]
+            found.append((("systems", key, "override", "lora", "targets"), [str(target) for target in targets]))
+    return found

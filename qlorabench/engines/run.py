@@ -86,6 +86,7 @@ class Run:
     def _load(self, task: str) -> tuple[Backbone, dict[int, PreparedTask]]:
         """Return a task's backbone and its data under each seed; says what was left out."""
         from qlorabench.tasks.backbones import load_backbone
+        from qlorabench.tasks.inspection import check_positions
         from qlorabench.tasks.task import data_seed, deal, deal_report, load_data, tokenize
 
         config, seeds = self.suite.config.tasks[task], self.suite.config.seeds
@@ -93,6 +94,7 @@ class Run:
         try:
             data = load_data(config, base=self.suite.base)
             backbone = load_backbone(config.backbone, base=self.suite.base, objective=config.objective)
+            check_positions(config.data.max_length, backbone.facts.positions, backbone=backbone.name)
             corpus = tokenize(config, data, backbone.tokenizer)
             report = deal_report(config, corpus, seeds=seeds)
             prepared = {seed: deal(config, corpus, seed=data_seed(seed)) for seed in seeds}

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from qlorabench.errors import UserError, nearest
+from qlorabench.errors import UserError
 from qlorabench.federation.state import Layout, Role, State, TensorSpec
 from qlorabench.seeding import Seed
 from qlorabench.suite.schema import HeadConfig, LoraConfig, Objective
+from qlorabench.tasks.inspection import layers_of, positions_of
+from qlorabench.tasks.reach import output_of, probe_of, reached_by
+from qlorabench.tasks.targets import match_targets
 
 _FACTORS: dict[str, Role] = {"lora_A": "A", "lora_B": "B"}
 
@@ -35,7 +40,7 @@ class AdapterModel(nn.Module):
     ) -> None:
         super().__init__()
         self.objective = objective
-        self.encoder = _adapted(backbone, lora)
+        self.encoder = _adapted(backbone, lora, objective)
         self.head = nn.Linear(width, classes) if objective == "classification" else None
         self._slots = _slots(self.encoder)
         if self.head is not None:
@@ -80,12 +85,18 @@ class AdapterModel(nn.Module):
 
     def frozen_weights(self) -> dict[str, Tensor]:
         """Return W0 of every adapted module, (d_out, d_in); quantized backbones are dequantized."""
-        from peft.utils.integrations import dequantize_module_weight
 
         modules = dict(self.encoder.get_base_model().named_modules())
-        return {
-            name: dequantize_module_weight(modules[name].base_layer).detach().float() for name in self.layout.modules()
-        }
+        return {name: _weight_of(modules[name].base_layer) for name in self.layout.modules()}
+
+
+def _weight_of(layer: nn.Module) -> Tensor:
+    """Return the weight of a linear layer, (d_out, d_in), in float32."""
+    from peft.utils.integrations import dequantize_module_weight
+    from transformers.pytorch_utils import Conv1D
+
+    weight: Tensor = dequantize_module_weight(layer).detach().float()
+    return weight.T.contiguous() if isinstance(layer, Conv1D) else weight
 
 
 def initial_state(model: AdapterModel, *, head: HeadConfig, seed: Seed) -> State:
@@ -107,23 +118,48 @@ def initial_state(model: AdapterModel, *, head: HeadConfig, seed: Seed) -> State
     return state
 
 
-def _adapted(backbone: nn.Module, lora: LoraConfig) -> Any:
+def _adapted(backbone: nn.Module, lora: LoraConfig, objective: Objective) -> Any:
+    """Return ``backbone`` with LoRA layers on what ``lora.targets`` stands for, but for what the loss does not reach.
+
+    Raises UserError, and leaves the backbone as it was, where a target stands for nothing that can be trained.
+    """
+    layers = layers_of(backbone)
+    encoder = _wrapped(backbone, lora, match_targets(lora.targets, layers))
+    if idle := _idle_layers(encoder, objective):
+        encoder.unload()
+        matched = match_targets(lora.targets, replace(layers, unreached=idle))
+        encoder = _wrapped(backbone, lora, matched)
+    return encoder
+
+
+def _wrapped(backbone: nn.Module, lora: LoraConfig, matched: Mapping[str, tuple[str, ...]]) -> Any:
     import warnings
 
     from peft import LoraConfig as PeftConfig
     from peft import get_peft_model
 
-    settings = PeftConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=list(lora.targets))
+    names = dict.fromkeys(name for found in matched.values() for name in found)
+    pattern = "|".join(re.escape(name) for name in names)  # peft reads a list as endings, a string as a whole name
+    settings = PeftConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=pattern)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return get_peft_model(backbone, settings)  # type: ignore[arg-type, unused-ignore]
     except ValueError as error:
-        linear = sorted({n.rpartition(".")[2] for n, m in backbone.named_modules() if isinstance(m, nn.Linear)})
-        hint = nearest(lora.targets[0], linear)
-        raise UserError(
-            f"lora.targets {list(lora.targets)} match nothing in the backbone.{hint} Linear layers: {linear}"
-        ) from error
+        raise UserError(f"lora.targets {list(lora.targets)} cannot be adapted: {error}") from error
+
+
+def _idle_layers(encoder: Any, objective: Objective) -> frozenset[str]:
+    """Return the adapted layers whose factors no output depends on: no step would ever move them.
+
+    B is zero at the start, so that the gradient of A is too; what counts is that B is in the output's graph.
+    """
+    model = encoder.get_base_model()
+    ids = probe_of(model, positions_of(model))
+    with torch.enable_grad():
+        reached = reached_by(output_of(encoder, objective, ids, torch.ones_like(ids)))
+    factors = ((name, p) for name, (p, role) in _slots(encoder).items() if role == "B")
+    return frozenset(name.rpartition(".")[0] for name, parameter in factors if id(parameter) not in reached)
 
 
 def _slots(encoder: Any) -> dict[str, tuple[nn.Parameter, Role]]:

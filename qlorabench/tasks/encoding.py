@@ -77,9 +77,14 @@ def concatenate(first: Encoded, second: Encoded) -> Encoded:
 
 def _encoded(tokenizer: Any, lists: Sequence[Sequence[int]], labels: Sequence[int]) -> Encoded:
     ids = tuple(np.asarray(row, dtype=np.int64) for row in lists)
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     lengths = np.asarray([len(row) for row in ids], dtype=np.int64)
-    return Encoded(ids, np.asarray(labels, dtype=np.int64), lengths, int(pad))
+    return Encoded(ids, np.asarray(labels, dtype=np.int64), lengths, _padding(tokenizer))
+
+
+def _padding(tokenizer: Any) -> int:
+    """Return the id that fills texts up; any will do where the tokenizer names none, since the mask hides it."""
+    named = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
+    return next(int(id) for id in named if id is not None)
 
 
 def cut_rows(encoded: Encoded, longer: Callable[[np.ndarray], Encoded], *, max_length: int) -> np.ndarray:

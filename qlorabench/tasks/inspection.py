@@ -9,7 +9,8 @@ from typing import Any
 
 from qlorabench.errors import UserError
 from qlorabench.suite.schema import BackboneConfig, Objective
-from qlorabench.tasks.places import MINILM, SMOLLM2, TOY, TOY_LM, Place, place_of
+from qlorabench.tasks.places import MINILM, NAMES, SMOLLM2, TOY, TOY_LM, place_of
+from qlorabench.tasks.reading import check_ids, first_line, read_configuration, read_tokenizer
 from qlorabench.tasks.targets import Layers, match_targets
 
 _PACKAGED: dict[str, tuple[str, dict[str, Any]]] = {
@@ -67,7 +68,12 @@ def inspect_backbone(config: BackboneConfig, *, base: Path, objective: Objective
     UserError where the backbone cannot be found, does not fit the objective, or ignores ``bits``.
     """
     check_bits(config)
-    return facts_of(config.name, skeleton(config.name, configuration(config, base=base), objective), objective)
+    place = None if config.name in NAMES else place_of(config, base=base)
+    model = skeleton(config.name, read_configuration(place) if place else _known_configuration(config.name), objective)
+    facts = facts_of(config.name, model, _idle_without_weights(model, objective))
+    if place:
+        check_ids(config.name, read_tokenizer(place), facts.vocabulary)
+    return facts
 
 
 def check_positions(max_length: int, positions: int | None, *, backbone: str) -> None:
@@ -88,44 +94,8 @@ def check_bits(config: BackboneConfig) -> None:
         )
 
 
-def configuration(config: BackboneConfig, *, base: Path) -> Any:
-    """Return the ``transformers.PretrainedConfig`` of a backbone."""
-    from transformers import AutoConfig
-
-    if config.name == TOY:
-        from qlorabench.tasks.toy import toy_config
-
-        return toy_config()
-    if config.name == TOY_LM:
-        from qlorabench.tasks.toy_lm import toy_lm_config
-
-        return toy_lm_config()
-    if config.name in _PACKAGED:
-        kind, sizes = _PACKAGED[config.name]
-        return AutoConfig.for_model(kind, **sizes)
-    return read_configuration(place_of(config, base=base))
-
-
-def read_configuration(place: Place) -> Any:
-    """Return the configuration that a model was saved with; raises UserError where there is none to be read."""
-    from transformers import AutoConfig
-
-    try:
-        found = AutoConfig.from_pretrained(place.where, **place.options)
-    except Exception as error:  # a foreign file may make a library raise anything
-        raise UserError(f"backbone '{place.name}': its config.json cannot be read: {first_line(error)}") from error
-    if getattr(found, "is_encoder_decoder", False):
-        raise UserError(
-            f"backbone '{place.name}' is an encoder-decoder ({found.model_type}); adapters are trained on encoders and "
-            "on causal language models here."
-        )
-    return found
-
-
 def skeleton(name: str, config: Any, objective: Objective) -> Any:
     """Return the model that ``config`` describes without weights (on torch's meta device), and without a pooler."""
-    import inspect
-
     import torch
     from transformers import AutoModel, AutoModelForCausalLM
     from transformers.utils import logging
@@ -135,27 +105,36 @@ def skeleton(name: str, config: Any, objective: Objective) -> Any:
     try:
         with torch.device("meta"):
             model = kind.from_config(config, trust_remote_code=False)
-            if "add_pooling_layer" in inspect.signature(type(model).__init__).parameters:
-                model = kind.from_config(config, trust_remote_code=False, add_pooling_layer=False)
-    except Exception as error:  # and so may a configuration of any kind
+            if pooler := without_pooler(type(model)):
+                model = kind.from_config(config, trust_remote_code=False, **pooler)
+    except Exception as error:  # a configuration of any kind may make a library raise anything
         what = "a text model" if objective == "classification" else "a causal language model"
         raise UserError(f"backbone '{name}' cannot be built as {what}: {first_line(error)}") from error
     return model.eval()
 
 
-def facts_of(name: str, model: Any, objective: Objective) -> BackboneFacts:
-    """Return the facts of a model, with or without weights; raises UserError where it reads no token ids."""
+def without_pooler(cls: type) -> dict[str, bool]:
+    """Return the argument by which a model class leaves its pooler out, or nothing where it has no such argument.
+
+    Nothing here is computed from a pooler: it would be hashed, and perhaps adapted and sent, for no use; and
+    checkpoints of masked language models have none, so that it would be drawn anew at every load.
+    """
+    import inspect
+
+    return {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(cls).parameters else {}
+
+
+def facts_of(name: str, model: Any, idle: frozenset[str]) -> BackboneFacts:
+    """Return the facts of a model, with or without weights; raises UserError where it reads no token ids.
+
+    ``idle`` names the parameters that the output does not depend on, as `idle_parameters` gives them.
+    """
     embeddings = model.get_input_embeddings()
-    if embeddings is None or getattr(embeddings, "weight", None) is None:
+    if getattr(embeddings, "weight", None) is None:
         raise UserError(f"backbone '{name}' ({type(model).__name__}) has no embeddings of tokens: it reads no text.")
-    positions = positions_of(model)
-    return BackboneFacts(
-        name,
-        positions,
-        int(embeddings.weight.shape[0]),
-        _dropout(model.config.get_text_config().to_dict()),
-        layers_of(model, objective, vocabulary=int(embeddings.weight.shape[0]), positions=positions),
-    )
+    vocabulary = int(embeddings.weight.shape[0])
+    settings = model.config.get_text_config().to_dict()
+    return BackboneFacts(name, positions_of(model), vocabulary, _dropout(settings), layers_of(model, idle))
 
 
 def positions_of(model: Any) -> int | None:
@@ -173,24 +152,45 @@ def positions_of(model: Any) -> int | None:
     return int(limit) if limit and limit > 0 else None
 
 
-def layers_of(model: Any, objective: Objective, *, vocabulary: int, positions: int | None) -> Layers:
-    """Return the modules of ``model``, and which of its linear layers run without the output depending on them.
-
-    Where the model cannot be run as it is (some need weights to do so), no layer is taken for one of those.
-    """
+def layers_of(model: Any, idle: frozenset[str] = frozenset()) -> Layers:
+    """Return the modules of ``model`` by what an adapter can do with them; see `facts_of` for ``idle``."""
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
+    linear, others = [], []
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear | Conv1D):
+            linear.append(name)
+        elif name:
+            others.append((name, type(module).__name__))
+    unreached = frozenset(name for name in linear if f"{name}.weight" in idle)
+    return Layers(tuple(linear), unreached, tuple(others))
+
+
+def _idle_without_weights(model: Any, objective: Objective) -> frozenset[str]:
+    """Return the idle parameters of a model without weights; none where it cannot be run like that."""
     from qlorabench.tasks.reach import idle_parameters, probe_of
 
-    named = [(name, module) for name, module in model.named_modules() if name]
-    linear = tuple(name for name, module in named if isinstance(module, nn.Linear | Conv1D))
-    others = tuple((name, type(module).__name__) for name, module in named if name not in set(linear))
     try:
-        idle = idle_parameters(model, objective, probe_of(vocabulary, positions, model.device), None)
+        return idle_parameters(model, objective, probe_of(model, positions_of(model)), None)
     except Exception:  # noqa: BLE001 - without weights any architecture may stumble; with them it is run again
-        idle = frozenset()
-    return Layers(linear, frozenset(name for name in linear if f"{name}.weight" in idle), others)
+        return frozenset()
+
+
+def _known_configuration(name: str) -> Any:
+    """Return the configuration of a backbone that needs no file of the user's."""
+    from transformers import AutoConfig
+
+    if name == TOY:
+        from qlorabench.tasks.toy import toy_config
+
+        return toy_config()
+    if name == TOY_LM:
+        from qlorabench.tasks.toy_lm import toy_lm_config
+
+        return toy_lm_config()
+    kind, sizes = _PACKAGED[name]
+    return AutoConfig.for_model(kind, **sizes)
 
 
 def _dropout(settings: Mapping[str, Any]) -> dict[str, float]:
@@ -200,9 +200,3 @@ def _dropout(settings: Mapping[str, Any]) -> dict[str, float]:
         if "drop" in key and not key.startswith(("classifier", "summary")) and isinstance(value, int | float):
             rates[key] = float(value)
     return rates
-
-
-def first_line(error: Exception) -> str:
-    """Return the type of an error and the first line of what it says."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

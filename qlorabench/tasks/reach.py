@@ -17,16 +17,17 @@ _PROBE = 16
 
 def output_of(model: Any, objective: Objective, ids: Tensor, mask: Tensor | None) -> Tensor:
     """Return what the loss is computed from: (batch, tokens, width), or (batch, tokens, vocabulary) of logits."""
-    settings = {} if mask is None else {"attention_mask": mask}
+    settings: dict[str, Tensor] = {} if mask is None else {"attention_mask": mask}
     output = model(input_ids=ids, **settings)
-    found: Tensor = output.last_hidden_state if objective == "classification" else output.logits
-    return found
+    read: Tensor = output.last_hidden_state if objective == "classification" else output.logits
+    return read
 
 
-def probe_of(vocabulary: int, positions: int | None, device: torch.device) -> Tensor:
-    """Return the ids of a short text, (1, tokens), that every model with such sizes can read."""
+def probe_of(model: Any, positions: int | None) -> Tensor:
+    """Return the ids of a short text that ``model`` can read, (1, tokens), every one another where there are enough."""
     length = min(_PROBE, positions or _PROBE)
-    return torch.arange(length, device=device)[None] % vocabulary
+    vocabulary = int(model.get_input_embeddings().weight.shape[0])
+    return torch.arange(length, device=model.device)[None] % vocabulary
 
 
 def reached_by(output: Tensor) -> set[int]:

@@ -25,7 +25,7 @@ class Layers:
 
     @property
     def reached(self) -> tuple[str, ...]:
-        """Full names of the linear layers that the output depends on."""
+        """Full names of the linear layers that an adapter can be trained on."""
         return tuple(name for name in self.linear if name not in self.unreached)
 
 
