@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,8 @@ class PreparedTask:
     """All of them, inserted or not."""
     canary_rows: Indices = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     """Rows of the inserted canaries, in their order: texts that no membership game asks about."""
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Group columns of the data set, one value a row; the rows of canaries have none."""
 
     def client(self, index: int) -> Encoded:
         """Return the examples of one client."""
@@ -98,7 +101,15 @@ def prepare(config: TaskConfig, data: Data, tokenizer: Any, *, seed: Seed) -> Pr
     )
     encoder = encode if config.objective == "classification" else encode_causal
     encoded = encoder(tokenizer, data.table.texts, data.table.labels, max_length=config.data.max_length)
-    task = PreparedTask(encoded, data.table.texts, data.table.label_names, tuple(clients), rows.test, rows.holdout)
+    task = PreparedTask(
+        encoded,
+        data.table.texts,
+        data.table.label_names,
+        tuple(clients),
+        rows.test,
+        rows.holdout,
+        groups=data.table.groups,
+    )
     return _with_canaries(task, config, tokenizer, seed=seed) if config.canaries else task
 
 
