@@ -36,8 +36,8 @@ from qlorabench.suite.schema import TaskConfig
 from qlorabench.tasks.backbones import Backbone, load_backbone
 from qlorabench.tasks.task import PreparedTask, load_data, prepare
 from qlorabench.threats.capabilities import Capability
+from qlorabench.threats.challenge import draw_challenge
 from qlorabench.threats.models import ThreatSpec
-from qlorabench.threats.observe import draw_challenge
 from qlorabench.threats.prompts import draw_prompts
 from qlorabench.threats.view import View
 

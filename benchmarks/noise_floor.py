@@ -38,9 +38,9 @@ from qlorabench.tasks.backbones import load_backbone
 from qlorabench.tasks.task import load_data, prepare
 from qlorabench.threats.attack import misfit
 from qlorabench.threats.capabilities import Capability
+from qlorabench.threats.challenge import draw_challenge
 from qlorabench.threats.claims import Goal
 from qlorabench.threats.models import ThreatModel, ThreatSpec
-from qlorabench.threats.observe import draw_challenge
 from qlorabench.threats.prompts import draw_prompts
 from qlorabench.threats.view import Broadcast, Update, View
 

@@ -16,7 +16,7 @@ FORMAT = 1
 """Raised when journals or transcripts change their form."""
 TRAINING = ("federation", "codecs", "tasks", "seeding.py", "suite/schema.py")
 """Code of the harness that a federation's bytes follow from."""
-JUDGING = ("threats", "scoring", "engines/measure.py")
+JUDGING = ("threats", "scoring", "engines/measure.py", "engines/null.py", "engines/scene.py")
 """Code of the harness that a cell's numbers follow from, given the federation."""
 
 
@@ -53,10 +53,13 @@ def federation_key(system: ResolvedSystem, *, seed: int, data: str, backbone: st
     )
 
 
-def cell_key(cell: Cell, *, federation: str, twin: str, suite: SuiteConfig, insiders: int) -> str:
+def cell_key(
+    cell: Cell, *, federation: str, twin: str, suite: SuiteConfig, insiders: int, null: str | None = None
+) -> str:
     """Return the key of a cell's rows; ``twin`` is the key of the federation that is its positive control.
 
-    ``insiders`` is the number of clients whose rows no membership game asks about.
+    ``insiders`` is the number of clients whose rows no membership game asks about, ``null`` the key of the federation
+    that is the control of a membership attack.
     """
     parts: dict[str, Any] = {
         "format": [FORMAT, code(JUDGING)],
@@ -69,5 +72,6 @@ def cell_key(cell: Cell, *, federation: str, twin: str, suite: SuiteConfig, insi
             "threat": [cell.threat.label, cell.threat.colluders, sorted(cell.threat.grants)],
             "attack": [cell.attack.name, cell.attack.config, cell.attack.version],
             "candidates": [suite.candidates, insiders],
+            "null": null,
         }
     return digest(parts)

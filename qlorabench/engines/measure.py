@@ -2,141 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from qlorabench.engines.null import control_of
+from qlorabench.engines.scene import AttackSpec, Scene, naming, trained_scene
 from qlorabench.errors import UserError
 from qlorabench.federation.bench import Bench, SystemSpec
 from qlorabench.federation.dropout import highest_rate
-from qlorabench.federation.protocol import Protocol
 from qlorabench.federation.state import State
-from qlorabench.federation.transcript import FederationStore, Transcript
+from qlorabench.federation.transcript import Transcript
 from qlorabench.plugins import registry
 from qlorabench.scoring.extraction import Hidden, judge_extraction
 from qlorabench.scoring.intervals import bootstrap
+from qlorabench.scoring.ranks import Matched
 from qlorabench.scoring.reconstruction import Sentences, judge_reconstruction
 from qlorabench.scoring.score import Score, from_interval
-from qlorabench.scoring.utility import accuracy, gain, learned, perplexity
+from qlorabench.scoring.utility import gain, learned
 from qlorabench.scoring.verdicts import judge_adapter, judge_membership
 from qlorabench.seeding import Seed
-from qlorabench.tasks.encoding import Encoded
-from qlorabench.tasks.task import PreparedTask
+from qlorabench.threats.capabilities import Capability
+from qlorabench.threats.challenge import Challenge, draw_challenge
 from qlorabench.threats.claims import AdapterClaim, Claim, ExtractionClaim, MembershipClaim, ReconstructionClaim
-from qlorabench.threats.crafting import CraftedRun
-from qlorabench.threats.lab import Lab, NotFiniteError
-from qlorabench.threats.models import ThreatModel
-from qlorabench.threats.observe import Challenge, draw_challenge, observe
-from qlorabench.threats.prompts import ExtractionGame, draw_prompts
+from qlorabench.threats.prompts import ExtractionGame
 from qlorabench.threats.view import View
 
 _CONTROLS = 100
 """Held-out texts that a claim of reconstruction is held against for each client, as far as there are so many."""
-
-
-@dataclass(frozen=True)
-class AttackSpec:
-    """One attack from one seat, as a job."""
-
-    threat: ThreatModel
-    name: str
-    """Name of the plug-in."""
-    label: str
-    config: dict[str, Any]
-    candidates: int
-    """Most members (and as many non-members) in the membership game."""
-    insiders: int
-    """Clients that sit in any seat of the suite. Their rows are nobody's candidates: all seats get the same ones."""
-
-
-@dataclass(frozen=True)
-class Scene:
-    """What the judge of one trained federation has at hand; attacks see none of it but the lab."""
-
-    task: PreparedTask
-    protocol: Protocol
-    store: FederationStore
-    lab: Lab
-
-    @property
-    def final_server(self) -> State:
-        """The server's travelling tensors after the last round, in full precision."""
-        return self.store.secrets.server_adapter(self.protocol.facts.training.rounds)
-
-    @property
-    def final_broadcast(self) -> State:
-        """The same as every receiver of the last broadcast decodes them."""
-        last = self.store.transcript.messages[-1]
-        return self.protocol.decode_broadcast(self.store.transcript.data(last), round=last.round)
-
-    @property
-    def generative(self) -> bool:
-        """Whether the model predicts tokens, so that utility is perplexity."""
-        return self.lab.model.objective == "language-modeling"
-
-    def seen_by(
-        self,
-        threat: ThreatModel,
-        challenge: Challenge,
-        game: ExtractionGame,
-        *,
-        by_examples: bool = False,
-        crafted: CraftedRun | None = None,
-    ) -> View:
-        """Return what the seat of ``threat`` observes; ``by_examples`` is whether clients weigh as their rows do."""
-        return observe(
-            threat,
-            self.store.transcript,
-            self.store.secrets,
-            protocol=self.protocol,
-            task=self.task,
-            lab=self.lab,
-            challenge=challenge,
-            game=game,
-            weights=[float(n) if by_examples else 1.0 for n in self.protocol.facts.client_rows],
-            crafted=crafted,
-        )
-
-    @property
-    def test(self) -> Encoded:
-        """The texts on which utility is measured."""
-        return self.task.encoded.take(self.task.test)
-
-    def correct(self, state: State) -> np.ndarray:
-        """Return which test rows a classifier tells rightly, (rows,), as 0 and 1."""
-        right: np.ndarray = self.lab.logits(state, self.test).argmax(1) == self.test.labels
-        return right.astype(float)
-
-    def utility(self, metric: str, state: State) -> Score:
-        """Return accuracy or perplexity on the test rows, called ``<accuracy or perplexity>_<metric>``.
-
-        Texts are resampled alike whatever the state, so that equal losses have equal intervals.
-        """
-        if not self.generative:
-            return accuracy(f"accuracy_{metric}", self.correct(state))
-        losses = self.lab.token_losses(state, self.test)
-        return perplexity(f"perplexity_{metric}", losses, rng=Seed(0, ("perplexity",)).numpy())
-
-    def gains(self, better: State, worse: State) -> np.ndarray:
-        """Return by how much ``better`` is better on each test row, (rows,): in right answers, or in nats a token."""
-        if self.generative:
-            gains: np.ndarray = self.lab.losses(worse, self.test) - self.lab.losses(better, self.test)
-        else:
-            gains = self.correct(better) - self.correct(worse)
-        return gains
-
-
-def trained_scene(bench: Bench, spec: SystemSpec, out: Path) -> Scene:
-    """Return the scene of a federation that was trained into ``out``; raises UserError where it is damaged."""
-    store = FederationStore(out, spec.key)
-    defenses = spec.build_defenses()
-    protocol = Protocol(store.transcript.facts, defenses)
-    lab = Lab(bench.model(spec), bench.backbone.tokenizer, bench.start(spec, defenses), bench.memo)
-    return Scene(bench.tasks[spec.seed], protocol, store, lab)
 
 
 def measure_utility(bench: Bench, spec: SystemSpec, out: Path) -> list[Score]:
@@ -150,22 +46,13 @@ def measure_utility(bench: Bench, spec: SystemSpec, out: Path) -> list[Score]:
     untrained = [score.value for score in (backbone, *majority) if score.value is not None]
     rows, gained = [], []
     for metric, state in (("server", scene.final_server), ("client", scene.final_broadcast)):
-        with _naming(f"the {metric}'s adapter after the last round"):
+        with naming(f"the {metric}'s adapter after the last round"):
             gains = _gains(scene, metric, state)
             found = scene.utility(metric, state)
         control = max(untrained, default=None)
         rows.append(replace(found, control=control, headline=True, learned=learned(gains)))
         gained += gains
     return [*rows, backbone, *majority, *gained, *_epsilon(scene), _dropout(scene)]
-
-
-@contextmanager
-def _naming(adapter: str) -> Iterator[None]:
-    """Say which ``adapter`` it is under which the model gives no finite numbers."""
-    try:
-        yield
-    except NotFiniteError as error:
-        raise NotFiniteError(f"{adapter}: {error}") from error
 
 
 def _gains(scene: Scene, metric: str, state: State) -> list[Score]:
@@ -213,7 +100,11 @@ def measure_bandwidth(transcript: Transcript) -> list[Score]:
 
 
 def measure_leakage(bench: Bench, spec: SystemSpec, out: Path, attack: AttackSpec) -> list[Score]:
-    """Job: run one attack on what its seat observes, and judge what it claims."""
+    """Job: run one attack on what its seat observes, and judge what it claims.
+
+    A membership attack is run once more on what was not trained on the candidates, as its control; what it asks then
+    does not count as its queries.
+    """
     scene = trained_scene(bench, spec, out)
     seed = Seed(spec.seed, ("attack", attack.threat.label, attack.label))
     challenge = draw_challenge(
@@ -221,20 +112,33 @@ def measure_leakage(bench: Bench, spec: SystemSpec, out: Path, attack: AttackSpe
         insiders=attack.insiders,
         most=attack.candidates,
         seed=Seed(spec.seed, ("challenge",)),
+        column=scene.column,
     )
-    game = draw_prompts(scene.task.canaries, insiders=attack.insiders, seed=Seed(spec.seed, ("challenge", "prompts")))
-    by_examples = spec.task.training.weighting == "examples"
-    scene.lab.mount({})  # the model is the worker's: nothing may be left in it of what the last job looked at
-    crafted = CraftedRun(
-        scene.lab.model, scene.protocol, scene.task, dict(scene.lab.start), spec.random.child("crafted")
-    )
-    view = scene.seen_by(attack.threat, challenge, game, by_examples=by_examples, crafted=crafted)
+    game = scene.game(insiders=attack.insiders)
+    crafted = scene.crafted()
+    view = scene.seen_by(attack.threat, challenge, game, crafted=crafted)
     cls: Any = registry("attacks", base=spec.base).load(attack.name)
+    if Capability.CANDIDATES in cls.requires and not len(challenge.rows):
+        raise ValueError("no client has a row whose label a held-out row has too: raise data.holdout_rows")
+
+    def run(view: View) -> Claim:
+        return cls(cls.Config.model_validate(attack.config)).run(view, seed.child("run").numpy())  # type: ignore[no-any-return]
+
     lab = scene.lab
     with lab.queries.counting(lab.model):
-        claim: Claim = cls(cls.Config.model_validate(attack.config)).run(view, seed.child("run").numpy())
+        claim = run(view)
     asked = Score("queries", float(lab.queries.rows + crafted.requests), note="rows through the model, broadcasts sent")
-    return [*judge(scene, claim, challenge, game, seed.child("judge"), attack.threat.colluders, crafted.drawn), asked]
+    rows = judge(
+        scene,
+        claim,
+        challenge,
+        game,
+        seed.child("judge"),
+        attack.threat.colluders,
+        crafted.drawn,
+        control=lambda: control_of(bench, scene, out, attack, challenge, run),
+    )
+    return [*rows, asked]
 
 
 def judge(
@@ -245,14 +149,18 @@ def judge(
     seed: Seed,
     insiders: int,
     crafted: Mapping[int, set[int]],
+    *,
+    control: Callable[[], tuple[Matched, str]] | None = None,
 ) -> list[Score]:
     """Judge a claim of a seat that the first ``insiders`` clients sit in.
 
-    ``crafted`` has the rows that clients drew in a malicious server's own run.
+    ``crafted`` has the rows that clients drew in a malicious server's own run. ``control`` is asked, where membership
+    is claimed, what the attack says of candidates that were not trained on; without it the control is chance.
     """
     rng = seed.numpy()
     if isinstance(claim, MembershipClaim):
-        return judge_membership(claim, challenge.members, rng=rng)
+        matched, note = control() if control else (Matched(challenge.pairs, challenge.strata), challenge.uncontrolled)
+        return judge_membership(claim, challenge.members, rng=rng, matched=matched, note=note)
     if isinstance(claim, AdapterClaim):
         return _judge_adapter(scene, claim, rng)
     if isinstance(claim, ExtractionClaim):
@@ -277,7 +185,7 @@ def _judge_adapter(scene: Scene, claim: AdapterClaim, rng: np.random.Generator) 
         gap=gap,
         rng=rng,
     )
-    with _naming("the adapter that the attack claims"):
+    with naming("the adapter that the attack claims"):
         recovered = scene.utility("recovered", dict(claim.state))
     return [*rows, replace(recovered, control=scene.utility("held", held).value)]
 

@@ -6,15 +6,17 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qlorabench.engines.federations import ensure_trained
 from qlorabench.engines.folder import held
 from qlorabench.engines.keys import cell_key, federation_key
-from qlorabench.engines.measure import AttackSpec, measure_bandwidth, measure_leakage, measure_utility
+from qlorabench.engines.measure import measure_bandwidth, measure_leakage, measure_utility
+from qlorabench.engines.null import null_seed
 from qlorabench.engines.pool import JobFailed, JobTimeout, Pool, Timed, timed
+from qlorabench.engines.scene import AttackSpec
 from qlorabench.engines.watch import Watch
 from qlorabench.errors import UserError
 from qlorabench.federation.bench import Bench, SystemSpec
@@ -24,6 +26,7 @@ from qlorabench.records.record import Record, Status, validated
 from qlorabench.scoring.score import Score
 from qlorabench.suite.plan import Cell, Plan, matches
 from qlorabench.suite.resolve import ResolvedSuite
+from qlorabench.threats.claims import Goal
 
 if TYPE_CHECKING:
     from qlorabench.tasks.backbones import Backbone
@@ -77,7 +80,8 @@ class Run:
             missing = [cell for cell in cells if self.key(cell) not in finished]
             self.watch.planned(cells=len(cells), done=len(cells) - len(missing))
             if missing:
-                seeds = sorted({cell.seed for cell in missing})
+                nulls = [other for cell in missing if (other := self._null(cell))]
+                seeds = sorted({cell.seed for cell in [*missing, *nulls]})
                 self._run_task(backbone, {seed: prepared[seed] for seed in seeds}, missing, journal)
 
     def _wanted(self, cell: Cell) -> bool:
@@ -128,7 +132,18 @@ class Run:
         """Return the content key of a cell."""
         twin = self._specs[cell.task, cell.system.twin, cell.seed].key
         federation = self.spec(cell).key
-        return cell_key(cell, federation=federation, twin=twin, suite=self.suite.config, insiders=self._insiders)
+        other = self._null(cell)
+        null = self.spec(other).key if other else None
+        return cell_key(
+            cell, federation=federation, twin=twin, suite=self.suite.config, insiders=self._insiders, null=null
+        )
+
+    def _null(self, cell: Cell) -> Cell | None:
+        """Return the cell of another seed whose federation is the control of a membership attack's."""
+        if cell.attack is None or cell.blind or cell.attack.cls.goal not in (Goal.MEMBERSHIP, Goal.VERIFICATION):
+            return None
+        seed = null_seed(cell.seed, self.suite.config.seeds)
+        return None if seed is None else replace(cell, seed=seed)
 
     def _run_task(
         self, backbone: Backbone, prepared: dict[int, PreparedTask], missing: list[Cell], journal: Journal
@@ -157,7 +172,14 @@ class Run:
                 if ahead not in trained:
                     trained[ahead] = drivers.submit(self._train, pool, by_key[ahead][0])
             for cell in by_key[key]:
-                futures[cell.label] = drivers.submit(self._measure, pool, cell, trained[key])
+                needed = {"the federation": trained[key]}
+                if (other := self._null(cell)) is not None:
+                    # before the cell that waits for it: drivers take what is queued first, so that none waits in vain
+                    null = self.spec(other).key
+                    if null not in trained:
+                        trained[null] = drivers.submit(self._train, pool, other)
+                    needed[f"its control, the federation of seed {other.seed},"] = trained[null]
+                futures[cell.label] = drivers.submit(self._measure, pool, cell, needed)
         return [(cell, futures[cell.label]) for cell in missing]
 
     def _train(self, pool: Pool, cell: Cell) -> None:
@@ -166,15 +188,16 @@ class Run:
         with self.watch.federation(name, rounds=spec.task.training.rounds) as progress:
             ensure_trained(pool, spec, self.out, progress=progress)
 
-    def _measure(self, pool: Pool, cell: Cell, trained: Future[None]) -> Outcome:
+    def _measure(self, pool: Pool, cell: Cell, trained: dict[str, Future[None]]) -> Outcome:
         if cell.blind:
             return Outcome("unsupported", [], 0.0, cell.blind)
         if cell.fault:
             return Outcome("failed", [], 0.0, cell.fault)
-        try:
-            trained.result()
-        except JobFailed as error:
-            return Outcome("failed", [], 0.0, f"the federation was not trained: {_last_line(error)}")
+        for name, federation in trained.items():
+            try:
+                federation.result()
+            except JobFailed as error:
+                return Outcome("failed", [], 0.0, f"{name} was not trained: {_last_line(error)}")
         start = time.monotonic()
         try:
             with self.watch.cell(cell.label):
@@ -197,6 +220,7 @@ class Run:
             return pool.submit(timed, measure_utility, spec, self.out, near=spec.key).result()  # type: ignore[no-any-return]
         assert cell.threat
         assert cell.attack
+        other = self._null(cell)
         attack = AttackSpec(
             threat=cell.threat,
             name=cell.attack.name,
@@ -204,6 +228,7 @@ class Run:
             config=cell.attack.config,
             candidates=self.suite.config.candidates,
             insiders=self._insiders,
+            null=self.spec(other) if other else None,
         )
         seconds = self.suite.config.attack_seconds
         return pool.submit(timed, measure_leakage, spec, self.out, attack, seconds=seconds, near=spec.key).result()  # type: ignore[no-any-return]

@@ -12,14 +12,16 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qlorabench.scoring.intervals import Interval, clopper_pearson
 from qlorabench.scoring.ranks import (
     Bools,
     Floats,
+    Matched,
     cross_fitted,
     finite,
-    halve,
+    halve_within,
     measure,
     once,
     positive,
@@ -77,9 +79,13 @@ def membership_scores(
     fprs: Sequence[float] = (0.001, 0.01, 0.1),
     level: float = 0.95,
     draws: int = 1000,
+    matched: Matched | None = None,
 ) -> MembershipScores:
-    """Return every membership metric with its interval. Shapes (n,); raises as :func:`auc` does."""
-    ranked = rank(scores, members=members, rng=rng)
+    """Return every membership metric with its interval. Shapes (n,); raises as :func:`auc` does.
+
+    Where examples are ``matched``, pairs are resampled whole.
+    """
+    ranked = rank(scores, members=members, rng=rng, matched=matched)
     return MembershipScores(
         auc=resampled(ranked, ranked_auc, rng=rng, level=level, draws=draws),
         advantage=resampled(ranked, cross_fitted, rng=rng, level=level, draws=draws),
@@ -140,16 +146,19 @@ def advantage(scores: Floats, *, members: Bools, rng: np.random.Generator) -> fl
     return None if math.isnan(value) else value
 
 
-def coin_flip_control(nonmember_scores: Floats, *, rng: np.random.Generator) -> LabelledScores:
+def coin_flip_control(
+    nonmember_scores: Floats, *, rng: np.random.Generator, strata: NDArray[np.int64] | None = None
+) -> LabelledScores:
     """Return the same scores, shape (n,), with a random half of these non-members called members.
 
-    The negative control: any metric of the result shows what chance alone gives on so many examples.
+    The negative control: any metric of the result shows what chance alone gives on so many examples. Where there are
+    ``strata``, (n,), it is half of each.
     Raises ``ValueError`` for scores that are not finite, and for fewer than two of them.
     """
     scores = finite(nonmember_scores)
     if len(scores) < 2:
         raise ValueError(f"a coin flip needs two non-members, found {len(scores)}")
-    return LabelledScores(scores, halve(np.ones(len(scores), np.bool_), rng))
+    return LabelledScores(scores, halve_within(np.ones(len(scores), np.bool_), strata, rng))
 
 
 def leakage(value: float, control: float, *, best: float = 1.0) -> float | None:
@@ -170,6 +179,7 @@ def auc_leakage(
     flips: int = 16,
     level: float = 0.95,
     draws: int = 1000,
+    matched: Matched | None = None,
 ) -> Interval:
     """Return the leakage of the AUC over the coin-flip control, with its interval.
 
@@ -178,8 +188,11 @@ def auc_leakage(
     interval holds the noise of both and what they share. For scores that are independent of membership
     the lower end is above 0 in about (1 - level)/2 of all samples; the value, clipped at 0, is above 0 in
     half of them: judge by the lower end. Raises as :func:`auc` does, and ``ValueError`` for no flips.
+
+    Where examples are ``matched``, coins fall within what a pair has in common and pairs are resampled whole. Where
+    there is a ``matched.null``, the control of each resample is its AUC there, if that is more than the coins'.
     """
-    ranked = rank(scores, members=members, rng=rng, flips=positive(flips, what="flips"))
+    ranked = rank(scores, members=members, rng=rng, flips=positive(flips, what="flips"), matched=matched)
     return resampled(ranked, ranked_auc, rng=rng, level=level, draws=draws)
 
 
@@ -191,11 +204,12 @@ def advantage_leakage(
     flips: int = 16,
     level: float = 0.95,
     draws: int = 1000,
+    matched: Matched | None = None,
 ) -> Interval:
     """Return the leakage of the cross-fitted advantage, with its interval; as :func:`auc_leakage`.
 
     Halves, like coins, stay with their examples: were they drawn after resampling, copies of an example
     would stand on both sides, and the threshold would be judged on what chose it.
     """
-    ranked = rank(scores, members=members, rng=rng, flips=positive(flips, what="flips"))
+    ranked = rank(scores, members=members, rng=rng, flips=positive(flips, what="flips"), matched=matched)
     return resampled(ranked, cross_fitted, rng=rng, level=level, draws=draws)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from qlorabench.scoring.intervals import bootstrap
+from qlorabench.scoring.intervals import bootstrap, relative_gain
 from qlorabench.scoring.membership import (
+    MembershipScores,
     OperatingPoint,
     advantage_leakage,
     auc,
@@ -17,34 +19,68 @@ from qlorabench.scoring.membership import (
     coin_flip_control,
     membership_scores,
 )
+from qlorabench.scoring.ranks import Matched
 from qlorabench.scoring.recovery import FactorNames, relative_error_of_products
 from qlorabench.scoring.score import EXACT, NO_GAP, Score, against_control, share
 from qlorabench.threats.claims import AdapterClaim, MembershipClaim
 
+FPR = 0.01
+"""False positive rate at which the true positive rate is told."""
 FLIPS = 16
 """Coin flips that the negative control of a membership game is the mean of."""
 
 
-def judge_membership(claim: MembershipClaim, members: np.ndarray, *, rng: np.random.Generator) -> list[Score]:
+def judge_membership(
+    claim: MembershipClaim,
+    members: np.ndarray,
+    *,
+    rng: np.random.Generator,
+    matched: Matched | None = None,
+    note: str = "",
+) -> list[Score]:
     """Return AUC (the headline), TPR at 1 % FPR and the cross-fitted advantage, each against its control.
 
-    Raises ValueError where the scores are not one finite number a candidate.
+    The control is what chance gives (coin flips among non-members; for TPR the FPR), or what the same attack gets on
+    what was not trained on the candidates, where there is such a ``matched.null`` and that is more. ``note`` says what
+    the control was. Raises ValueError where the scores are not one finite number a candidate.
     """
     _check_scores(claim, candidates=len(members))
-    found = membership_scores(claim.scores, members=members, rng=rng, fprs=(0.01,))
-    flips = [coin_flip_control(claim.scores[~members], rng=rng) for _ in range(FLIPS)]
-    chance = float(np.mean([auc(flip.scores, members=flip.members) for flip in flips]))
-    point = found.operating_points[0]
-    fpr = point.fpr.value or 0.0
+    scores = np.asarray(claim.scores, np.float64)
+    found = membership_scores(scores, members=members, rng=rng, fprs=(FPR,), matched=matched)
+    strata = None if matched is None else matched.strata[~members]
+    flips = [coin_flip_control(scores[~members], rng=rng, strata=strata) for _ in range(FLIPS)]
+    chance = {
+        "auc": float(np.mean([auc(flip.scores, members=flip.members) for flip in flips])),
+        "tpr": found.operating_points[0].fpr.value or 0.0,
+        "advantage": 0.0,
+    }
+    point, exposed = found.operating_points[0], found.operating_points[0].leakage
+    null = _null_scores(matched, members, rng=rng.spawn(1)[0])
+    if null is not None:
+        above = null.operating_points[0]
+        chance["auc"] = max(chance["auc"], null.auc.value or 0.0)
+        chance["tpr"] = max(chance["tpr"], above.tpr.value or 0.0)
+        chance["advantage"] = max(chance["advantage"], null.advantage.value or 0.0)
+        if above.leakage.value:
+            exposed = relative_gain(exposed, above.leakage)
+    options: dict[str, Any] = {"members": members, "rng": rng, "matched": matched}
     measured = [
-        against_control("auc", found.auc, control=chance, leak=auc_leakage(claim.scores, members=members, rng=rng)),
-        against_control("tpr_at_1pct_fpr", point.tpr, control=fpr, leak=point.leakage),
+        against_control("auc", found.auc, control=chance["auc"], leak=auc_leakage(scores, **options)),
+        against_control("tpr_at_1pct_fpr", point.tpr, control=chance["tpr"], leak=exposed),
         against_control(
-            "advantage", found.advantage, control=0.0, leak=advantage_leakage(claim.scores, members=members, rng=rng)
+            "advantage", found.advantage, control=chance["advantage"], leak=advantage_leakage(scores, **options)
         ),
     ]
-    notes = (claim.note, _rate_note(point), "")
-    return [replace(row, headline=row.metric == "auc", note=note) for row, note in zip(measured, notes, strict=True)]
+    notes = ("; ".join(part for part in (claim.note, note) if part), _rate_note(point), "")
+    return [replace(row, headline=row.metric == "auc", note=said) for row, said in zip(measured, notes, strict=True)]
+
+
+def _null_scores(matched: Matched | None, members: np.ndarray, *, rng: np.random.Generator) -> MembershipScores | None:
+    """Return what the same attack gets where nobody trained on the candidates; ``None`` where that was not asked."""
+    if matched is None or matched.null is None:
+        return None
+    asked = ~np.isnan(matched.null)
+    return membership_scores(matched.null[asked], members=members[asked], rng=rng, fprs=(FPR,), draws=1)
 
 
 def _check_scores(claim: MembershipClaim, *, candidates: int) -> None:

@@ -3,55 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from qlorabench.errors import UserError
 from qlorabench.federation import wire
 from qlorabench.federation.defense import aggregate
 from qlorabench.federation.protocol import Protocol
 from qlorabench.federation.state import State
 from qlorabench.federation.transcript import Secrets, Transcript
-from qlorabench.seeding import Seed
-from qlorabench.tasks.dataset import Indices
 from qlorabench.tasks.task import PreparedTask
 from qlorabench.threats.capabilities import Capability
+from qlorabench.threats.challenge import Challenge
 from qlorabench.threats.crafting import CraftedRun, QueuedClients
 from qlorabench.threats.lab import Lab
 from qlorabench.threats.models import ThreatModel
 from qlorabench.threats.prompts import ExtractionGame
 from qlorabench.threats.view import Broadcast, Update, View
-
-
-@dataclass(frozen=True)
-class Challenge:
-    """The membership game of one seat: which rows are asked about, and (secret) which are members."""
-
-    rows: Indices
-    members: np.ndarray
-    """Boolean, (candidates,)."""
-
-
-def draw_challenge(task: PreparedTask, *, insiders: int, most: int, seed: Seed) -> Challenge:
-    """Return at most ``most`` members and as many non-members, shuffled.
-
-    Members are rows of the clients after the first ``insiders``, who sit in some seat; non-members are held-out
-    rows of the same distribution. Raises UserError where every client is an insider.
-    """
-    outsiders = task.client_rows[insiders:]
-    if not outsiders:
-        raise UserError(f"the adversary sits at all {len(task.client_rows)} clients: there is nobody left to attack")
-    rng = seed.numpy()
-    pool = np.concatenate(outsiders)
-    pool = pool[~np.isin(pool, task.canary_rows)]  # secrets of another distribution than the held-out rows
-    count = min(most, len(pool), len(task.holdout))
-    members = rng.choice(pool, count, replace=False)
-    others = rng.choice(task.holdout, count, replace=False)
-    order = rng.permutation(2 * count)
-    flags = np.arange(2 * count) < count
-    return Challenge(np.concatenate([members, others])[order], flags[order])
 
 
 def observe(

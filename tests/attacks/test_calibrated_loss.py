@@ -10,9 +10,10 @@ from qlorabench.federation.transcript import FederationStore
 from qlorabench.scoring.verdicts import judge_membership
 from qlorabench.seeding import Seed
 from qlorabench.threats.capabilities import Capability
+from qlorabench.threats.challenge import draw_challenge
 from qlorabench.threats.lab import Lab
 from qlorabench.threats.models import ThreatSpec
-from qlorabench.threats.observe import draw_challenge, observe
+from qlorabench.threats.observe import observe
 from qlorabench.threats.prompts import draw_prompts
 
 from ..federation.systems import InProcess, protocol_of, system, toy_bench

@@ -30,3 +30,41 @@ def test_a_model_that_blew_up_has_no_numbers(invoke: Invoke, inputs: Path) -> No
     for row in judged:
         assert "not a number" in row["note"]
         assert "optimizer.lr" in row["note"]
+
+
+SKEWED = """
+name: skewed
+seeds: [5, 7, 9]
+tasks:
+  opinions:
+    backbone: {name: toy}
+    data: {source: toy, max_length: 12, test_rows: 60, holdout_rows: 100}
+    clients: 3
+    rows_per_client: 40
+    partition: {kind: dirichlet, alpha: 0.05}
+    training: {rounds: 1, local_steps: 1, batch_size: 8, optimizer: {lr: 1.0e-7}}
+systems:
+  plain: {}
+threats: [client]
+attacks: [plain_loss.py:PlainLoss: {sign: 1}]
+"""
+
+
+def test_a_model_that_was_not_trained_leaks_nothing_under_any_seed(invoke: Invoke, inputs: Path) -> None:
+    (inputs / "skewed.yaml").write_text(SKEWED)
+    done = invoke("run", "skewed.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = {row["seed"]: row for row in rows_of(inputs, "skewed") if row["metric"] == "auc"}
+    assert {seed: row["leakage_low"] for seed, row in found.items()} == {5: 0.0, 7: 0.0, 9: 0.0}
+    for seed, following in ((5, 7), (7, 9), (9, 5)):
+        assert f"control: seed {following}'s adapters" in found[seed]["note"]
+    assert not any(row["validated"] for row in found.values())
+
+
+def test_the_control_of_one_seed_is_trained_where_only_that_seed_is_asked_for(invoke: Invoke, inputs: Path) -> None:
+    (inputs / "skewed.yaml").write_text(SKEWED)
+    done = invoke("run", "skewed.yaml", "--only", "*seed-9/client*")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (found,) = [row for row in rows_of(inputs, "skewed") if row["metric"] == "auc"]
+    assert "control: seed 5's adapters" in found["note"]
+    assert len(list((inputs / "runs" / "skewed" / "transcripts").iterdir())) == 2

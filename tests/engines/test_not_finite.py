@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from qlorabench.engines import measure
+from qlorabench.engines import scene as scenes
 from qlorabench.engines.measure import AttackSpec, measure_leakage, measure_utility
 from qlorabench.scoring.verdicts import judge_adapter, judge_membership
 from qlorabench.threats.claims import AdapterClaim, MembershipClaim
@@ -24,9 +24,9 @@ def blown_up(scene):
 
 def trained_scene_of(monkeypatch, **adapters):
     """Let every scene have the adapters that ``adapters`` makes of it."""
-    original = measure.Scene
+    original = scenes.Scene
     properties = {name: property(make) for name, make in adapters.items()}
-    monkeypatch.setattr(measure, "Scene", type("Scene", (original,), properties))
+    monkeypatch.setattr(scenes, "Scene", type("Scene", (original,), properties))
 
 
 def test_utility_of_a_classifier_that_blew_up_fails_and_names_the_adapter(bench, tmp_path, monkeypatch):
@@ -53,7 +53,7 @@ def test_an_attack_that_asks_a_model_that_blew_up_fails(bench, tmp_path, monkeyp
     train(spec, tmp_path)
     threat = ThreatSpec("end-user").resolve()
     attack = AttackSpec(threat, "calibrated-loss", "c", {}, candidates=10, insiders=0)
-    real = measure.observe
+    real = scenes.observe
 
     def broken(*arguments, lab, **named):
         view = real(*arguments, lab=lab, **named)
@@ -62,7 +62,7 @@ def test_an_attack_that_asks_a_model_that_blew_up_fails(bench, tmp_path, monkeyp
     def blown_up_facet(value, lab):
         return {name: torch.full_like(t, 1e30) for name, t in value.items()} if isinstance(value, dict) else value
 
-    monkeypatch.setattr(measure, "observe", broken)
+    monkeypatch.setattr(scenes, "observe", broken)
     with pytest.raises(NotFiniteError, match=r"largest weight is 1e\+30"):
         measure_leakage(bench, spec, tmp_path, attack)
 

@@ -11,7 +11,7 @@ from qlorabench.tasks.backbones import load_backbone
 from qlorabench.tasks.encoding import encode_causal
 from qlorabench.tasks.task import load_data, prepare
 from qlorabench.tasks.toy_lm import toy_lm_tokenizer
-from qlorabench.threats.observe import draw_challenge
+from qlorabench.threats.challenge import draw_challenge
 
 HERE = Path(__file__).parent
 CANARIES = {"count": 6, "repetitions": 5, "references": 9}

@@ -15,10 +15,10 @@ CANDIDATES = 20
 SPY = f"{Path(__file__).parent / 'spy.py'}:Spy"
 
 
-def view_of(spec, out, threat, *, bench=None):
+def view_of(spec, out, threat, *, bench=None, candidates=CANDIDATES):
     """Return what an attack in the seat ``threat`` is given of the trained federation of ``spec``."""
     attack = AttackSpec(
-        threat=threat, name=SPY, label="spy", config={}, candidates=CANDIDATES, insiders=threat.colluders
+        threat=threat, name=SPY, label="spy", config={}, candidates=candidates, insiders=threat.colluders
     )
     with mock.patch.object(measure, "judge", return_value=[]):
         measure_leakage(bench or toy_bench(), spec, out, attack)

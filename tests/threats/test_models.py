@@ -9,9 +9,9 @@ from qlorabench.tasks.encoding import Encoded
 from qlorabench.tasks.task import PreparedTask
 from qlorabench.threats.attack import Attack, misfit
 from qlorabench.threats.capabilities import MEANING, Capability
+from qlorabench.threats.challenge import draw_challenge
 from qlorabench.threats.claims import Goal
 from qlorabench.threats.models import ThreatSpec, presets
-from qlorabench.threats.observe import draw_challenge
 
 PRESETS = {threat.name: threat for threat in presets()}
 

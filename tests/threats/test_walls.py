@@ -7,7 +7,7 @@ import torch
 from qlorabench.engines.measure import trained_scene
 from qlorabench.seeding import Seed
 from qlorabench.threats.capabilities import Capability
-from qlorabench.threats.observe import draw_challenge
+from qlorabench.threats.challenge import draw_challenge
 from qlorabench.threats.view import NotGrantedError, View
 
 from ..federation.systems import CLIENTS, ROUNDS, protocol_of
