@@ -93,8 +93,16 @@ class Resolver:
             return None
         inside = place if isinstance(reference, str) else (*place, name)
         config: Any = cls if group == "tasks" else cls.Config  # type: ignore[attr-defined]
-        model = self._checker.validate(config, options, prefix=inside)
-        return None if model is None else (name, cls, model.model_dump(mode="json"))
+        try:
+            model = self._checker.validate(config, options, prefix=inside)
+            if model is None:
+                return None
+            full = model.model_dump(mode="json")
+            canonical(full)  # keys are made of it: JSON types and finite numbers alone
+        except Exception as error:  # noqa: BLE001 - the code of a plug-in
+            self._checker.report(inside, f"the config of '{name}' fails: {type(error).__name__}: {error}")
+            return None
+        return name, cls, full
 
     def _version(self, group: Group, name: str, cls: type[Any]) -> str:
         if (group, name) not in self._versions:

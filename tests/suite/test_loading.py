@@ -242,3 +242,26 @@ def test_plugins_that_are_no_plugins_are_told_and_those_that_fail_too(refused, t
     assert "Config" in found["systems.a.defenses[0]"]
     assert "RuntimeError" in found["systems.b.defenses"]
     assert "is no Attack" in found["attacks[0]"]
+
+
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [
+        ("rate: float = Field(default=float('nan'), allow_inf_nan=True)", "ValueError"),
+        ("what: object = object()", "PydanticSerializationError"),
+        (
+            "n: int = 1\n    @field_validator('n', mode='before')\n    @classmethod\n    def f(cls, v):\n        1 / 0",
+            "Zero",
+        ),
+    ],
+)
+def test_a_config_that_fails_is_told_at_its_place(refused, tmp_path: Path, field: str, said: str) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from pydantic import Field, field_validator\nfrom qlorabench.threats.attack import Attack, AttackConfig\n"
+        f"class Config(AttackConfig):\n    {field}\nclass Mine(Attack[Config]):\n    Config = Config\n"
+    )
+    found = refused(
+        BASE.replace("[calibrated-loss]", "['mine.py:Mine': {n: 1}]" if said == "Zero" else "['mine.py:Mine']")
+    )
+    (message,) = found.values()
+    assert said in message
