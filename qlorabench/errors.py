@@ -17,6 +17,15 @@ class UserError(Exception):
     """
 
 
+class TaskError(UserError):
+    """Something about a task that shows only once its data are there."""
+
+    def __init__(self, message: str, place: str) -> None:
+        super().__init__(message)
+        self.place = place
+        """Key of the task that it is about, as in ``partition``."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """One mistake in a suite: where it stands, what was found, and what would be right."""

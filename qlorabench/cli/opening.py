@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qlorabench.errors import UserError
+from qlorabench.errors import TaskError, UserError
 from qlorabench.suite.loading import Examined
 from qlorabench.suite.references import split_reference
 from qlorabench.suite.schema import TaskConfig
@@ -42,8 +42,10 @@ def _look_at_data(examined: Examined, name: str, task: TaskConfig) -> list[str]:
     tokenizer = _tokenizer_at_hand(task, examined)
     try:
         report = check_data(task, base=examined.file.parent, tokenizer=tokenizer, seeds=examined.parts.seeds)
+    except TaskError as error:
+        raise _Found((("tasks", name, error.place), str(error))) from error
     except UserError as error:
-        raise _Found((("tasks", name, "data"), str(error))) from error
+        raise _Found((("tasks", name, "data", "source"), str(error))) from error
     if report.unchecked:
         return [f"not checked: {report.unchecked}"]
     return [f"{report.name}: {report.used:,} rows", *report.lines()]

@@ -18,7 +18,7 @@ from qlorabench.engines.null import null_seed
 from qlorabench.engines.pool import JobFailed, JobTimeout, Pool, Timed, timed
 from qlorabench.engines.scene import AttackSpec
 from qlorabench.engines.watch import Watch
-from qlorabench.errors import UserError
+from qlorabench.errors import TaskError, UserError
 from qlorabench.federation.bench import Bench, SystemSpec
 from qlorabench.federation.transcript import Transcript
 from qlorabench.records.journal import Journal, latest
@@ -103,7 +103,8 @@ class Run:
             report = deal_report(config, corpus, seeds=seeds)
             prepared = {seed: deal(config, corpus, seed=data_seed(seed)) for seed in seeds}
         except UserError as error:
-            raise UserError(f"tasks.{task}: {error}") from error
+            place = f".{error.place}" if isinstance(error, TaskError) else ""
+            raise UserError(f"tasks.{task}{place}: {error}") from error
         for line in report.lines():
             self.watch.say(f"{task}: {line}")
         self.facts[task] = {

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from qlorabench.errors import UserError
+from qlorabench.errors import TaskError, UserError
 from qlorabench.hashing import digest
 from qlorabench.plugins import registry
 from qlorabench.seeding import Seed
@@ -244,6 +244,7 @@ def _deal_rows(config: TaskConfig, table: Table, report: DataReport, *, seed: Se
     are left: a pool cut to the rows asked for would already have fixed its labels and groups.
     """
     total = sum(config.sizes) if isinstance(config.partition, IidPartition) else None
+    place = "rows_per_client"
     try:
         rows = split(
             table,
@@ -252,6 +253,7 @@ def _deal_rows(config: TaskConfig, table: Table, report: DataReport, *, seed: Se
             holdout_rows=config.data.holdout_rows,
             seed=seed,
         )
+        place = "partition"
         clients = partition(
             config.partition,
             table,
@@ -261,7 +263,7 @@ def _deal_rows(config: TaskConfig, table: Table, report: DataReport, *, seed: Se
             seed=seed,
         )
     except UserError as error:
-        raise UserError(f"{error}{report.lost}") from None
+        raise TaskError(f"{error}{report.lost}", place) from None
     return rows, clients
 
 

@@ -31,7 +31,7 @@ def test_texts_that_are_alike_once_cut_are_one_message(invoke: Invoke, inputs: P
     done = invoke("run", "same_head.yaml")
     assert done.returncode == 2
     for words in (
-        "tasks.t:",
+        "tasks.t.rows_per_client:",
         "has 1 rows; 108 are asked for",
         "159 that the model cannot tell from another",
         "of which 12 are kept",
@@ -146,7 +146,7 @@ def test_one_row_leaves_no_game_of_members(invoke: Invoke) -> None:
     done = invoke("check", "one_row.yaml")
     assert done.returncode == 0
     said = " ".join(done.stdout.split())
-    assert "no signal t/dp/seed-0/client/calibrated-loss: needs two members to ask about" in said
+    assert "no signal t/dp/client/calibrated-loss: needs two members to ask about" in said
     assert "server/span: needs two" not in said
 
 
