@@ -28,6 +28,7 @@ from qlorabench.seeding import Seed
 from qlorabench.threats.capabilities import Capability
 from qlorabench.threats.challenge import Challenge, draw_challenge
 from qlorabench.threats.claims import AdapterClaim, Claim, ExtractionClaim, MembershipClaim, ReconstructionClaim
+from qlorabench.threats.matching import Match, match, traits
 from qlorabench.threats.prompts import ExtractionGame
 from qlorabench.threats.view import View
 
@@ -167,8 +168,9 @@ def judge(
         return judge_extraction(claim, _hidden(game), rng=rng)
     if isinstance(claim, ReconstructionClaim):
         clients = range(scene.protocol.facts.clients)
-        truths = [_trained_on(scene, client, crafted.get(client, set())) for client in clients]
-        controls = [_held_out(scene, len(t.texts), seed.child("control", i)) for i, t in enumerate(truths)]
+        drawn = [_drawn(scene, client, crafted.get(client, set())) for client in clients]
+        truths = [_sentences(scene, rows) for rows in drawn]
+        controls = [_held_out(scene, rows, seed.child("control", i)) for i, rows in enumerate(drawn)]
         return judge_reconstruction(claim, truths, controls, rng=rng, insiders=insiders)
     raise UserError(f"an attack claimed a {type(claim).__name__}; a claim is one of those in qlorabench.threats.claims")
 
@@ -195,21 +197,45 @@ def _hidden(game: ExtractionGame) -> list[Hidden]:
     return [Hidden(c.secret, c.inserted, p.references, len(p.alphabet) ** p.length) for p, c in pairs]
 
 
-def _trained_on(scene: Scene, client: int, crafted: set[int]) -> Sentences:
-    """Return the sentences that ``client`` drew in any round of the federation, or among ``crafted``."""
+def _drawn(scene: Scene, client: int, crafted: set[int]) -> np.ndarray:
+    """Return the rows that ``client`` drew in any round of the federation, or among ``crafted``, each once."""
     drawn = {row for round in scene.store.secrets.batches(client) for step in round for row in step}
-    return _sentences(scene, np.array(sorted(drawn | crafted), dtype=np.int64))
+    return np.array(sorted(drawn | crafted), dtype=np.int64)
 
 
-def _held_out(scene: Scene, count: int, seed: Seed) -> list[Sentences]:
-    """Return lots of ``count`` held-out texts each, no text in two, so many that they hold `_CONTROLS` where they can.
+def _held_out(scene: Scene, rows: np.ndarray, seed: Seed) -> list[Sentences]:
+    """Return lots of held-out texts, each like the client's ``rows`` in number and label, no text in two.
 
-    The chance of a few texts to be claimed would else be told from as few others.
+    Where the partition deals groups to clients, texts of the same groups come first: words of a label, or of a film,
+    are no words of a client. There are so many lots that they hold `_CONTROLS` texts where they can, for the chance of
+    a few texts to be claimed would else be told from as few others; a lot that is less like the rows than the first one
+    is not taken. The first one says in what it differs.
     """
-    rows = seed.numpy().permutation(scene.task.holdout)
-    size = max(1, min(count, len(rows)))
-    lots = max(1, min(-(-_CONTROLS // size), len(rows) // size))
-    return [_sentences(scene, rows[i * size : (i + 1) * size][:count]) for i in range(lots)]
+    free = seed.numpy().permutation(scene.task.holdout)
+    if not len(rows) or not len(free):
+        return [_sentences(scene, free[:0])]
+    shared = [*traits(scene.task, column=scene.column), lambda row: None]
+    lots: list[list[Match]] = []
+    while len(lots) * len(rows) < _CONTROLS:
+        lot = match(rows, free, shared, most=len(rows))
+        if lots and (len(lot) < len(lots[0]) or _unlike(lot) > _unlike(lots[0])):
+            break
+        lots.append(lot)
+        free = free[~np.isin(free, [pair.outside for pair in lot])]
+    sentences = [_sentences(scene, np.array([pair.outside for pair in lot], dtype=np.int64)) for lot in lots]
+    names = ["label"] if len(shared) == 2 else [scene.column or "", "label"]
+    return [replace(sentences[0], note=_difference(lots[0], names)), *sentences[1:]]
+
+
+def _unlike(lot: list[Match]) -> int:
+    return sum(pair.level for pair in lot)
+
+
+def _difference(lot: list[Match], names: list[str]) -> str:
+    """Say in what the texts of a lot are not like those that they stand for; ``names`` are those of the traits."""
+    loose = {name: sum(pair.level > level for pair in lot) for level, name in enumerate(names)}
+    said = [f"{name} of {count} of {len(lot)} control texts" for name, count in loose.items() if count]
+    return f"not controlled: {', '.join(said)}" if said else ""
 
 
 def _sentences(scene: Scene, rows: np.ndarray) -> Sentences:

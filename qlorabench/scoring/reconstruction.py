@@ -35,6 +35,8 @@ class Sentences:
     tokens: tuple[tuple[tuple[int, int], ...], ...]
     """(position, token id) pairs of each text."""
     texts: tuple[str, ...]
+    note: str = ""
+    """In what the texts of a control differ from the client's, beside that nobody trained on them."""
 
     @property
     def distinct(self) -> set[int]:
@@ -74,6 +76,7 @@ def judge_reconstruction(
     worst = max(range(len(truths)), key=lambda i: (headlines[i].leakage_low or 0.0, headlines[i].leakage or 0.0))
     texts = said.get(worst, ClientTexts(worst))
     notes = [f"client {worst} of {len(truths)}, {len(truths[worst].texts)} texts", texts.note, claim.note]
+    notes += [lot.note for lot in controls[worst]]
     if not any(texts.tokens or texts.texts for texts in claim.clients):
         notes.insert(0, SILENT)
     note = "; ".join(part for part in notes if part)
