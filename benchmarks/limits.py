@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
 
-from qlorabench.records.journal import Journal, latest
 from qlorabench.records.record import Record
+from qlorabench.records.results import read_results
 
 RANKS, TEXTS = (4, 8, 64), (1, 2, 4)
 ROWS = (("both", "A and B train"), ("frozen", "A is frozen"))
@@ -32,7 +32,7 @@ FONT = "font-family='system-ui, sans-serif'"
 
 def recalls(records: Iterable[Record]) -> dict[tuple[str, str], Record]:
     """Return the row of `METRIC`, or the one that says why there is none, by (system, attack)."""
-    rows = [r for r in latest(records) if r.kind == "leakage" and (r.metric == METRIC or r.status != "ok")]
+    rows = [r for r in records if r.kind == "leakage" and (r.metric == METRIC or r.status != "ok")]
     return {(row.system, str(row.attack)): row for row in rows}
 
 
@@ -99,7 +99,7 @@ def picture(found: Mapping[tuple[str, str], Record]) -> str:
 def main() -> None:
     """Draw the journal of the run folder named first into the file named second."""
     run, out = Path(sys.argv[1]), Path(sys.argv[2])
-    found = recalls(Journal(run / "records.jsonl").read())
+    found = recalls(record for part in read_results(run) for record in part.records)
     if not found:
         sys.exit(f"{run} holds no results of span-limits: run `qlorabench run span-limits` and name runs/span-limits")
     out.write_text(picture(found))

@@ -11,12 +11,13 @@ from itertools import groupby
 from pathlib import Path
 
 from qlorabench.cli.run import run_and_report
-from qlorabench.records.journal import Journal, latest
-from qlorabench.records.leaderboard import leaderboard
+from qlorabench.records.journal import Journal
+from qlorabench.records.leaderboard import board_of
+from qlorabench.records.results import read_results
 from qlorabench.report import render
 
 ROOT = Path(__file__).resolve().parent.parent
-KEPT = ("manifest.json", "suite.yaml")
+KEPT = ("manifest.json", "suite.yaml", "plan.json")
 
 
 def renew(name: str) -> int:
@@ -27,11 +28,11 @@ def renew(name: str) -> int:
     target.mkdir(parents=True, exist_ok=True)
     for file in KEPT:
         shutil.copyfile(out / file, target / file)
-    records = latest(Journal(out / "records.jsonl").read())
+    records = [record for part in read_results(out) for record in part.records]
     (target / "records.jsonl").unlink(missing_ok=True)
     for _, block in groupby(records, key=lambda record: record.key):
         Journal(target / "records.jsonl").append(list(block))
-    board = render(leaderboard(records), "markdown")
+    board = render(board_of(read_results(target)), "markdown")
     (target / "leaderboard.md").write_text(board, "utf-8")
     return code
 

@@ -12,7 +12,7 @@ from qlorabench.suite.plan import Cell
 from qlorabench.suite.resolve import ResolvedSystem
 from qlorabench.suite.schema import SuiteConfig
 
-FORMAT = 1
+FORMAT = 2
 """Raised when journals or transcripts change their form."""
 TRAINING = ("federation", "codecs", "tasks", "seeding.py", "suite/schema.py")
 """Code of the harness that a federation's bytes follow from."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,8 +21,9 @@ from qlorabench.engines.watch import Watch
 from qlorabench.errors import TaskError, UserError
 from qlorabench.federation.bench import Bench, SystemSpec
 from qlorabench.federation.transcript import Transcript
-from qlorabench.records.journal import Journal, latest
-from qlorabench.records.record import Record, Status, validated
+from qlorabench.records.journal import Journal
+from qlorabench.records.planned import planned, write_plan
+from qlorabench.records.record import Record, Status
 from qlorabench.scoring.score import Score
 from qlorabench.suite.plan import Cell, Plan, matches
 from qlorabench.suite.resolve import ResolvedSuite
@@ -56,8 +57,6 @@ class Run:
     only: str | None = None
     failures: int = 0
     _specs: dict[tuple[str, str, int], SystemSpec] = field(default_factory=dict)
-    _twins: dict[str, dict[str, Record]] = field(default_factory=dict)
-    """Rows of undefended cells by key and metric: the positive controls of the others."""
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Content hashes and sizes of each task's data and backbone, for the manifest."""
 
@@ -74,7 +73,8 @@ class Run:
         loaded = {task: self._load(task) for task in self.suite.systems}
         before(self)
         finished = journal.finished_keys()
-        self._remember(latest(journal.read()))
+        config = self.suite.config
+        write_plan(self.out, planned(config.name, config.version, {self.key(c): c for c in self.plan.cells}))
         for task, (backbone, prepared) in loaded.items():
             cells = [c for c in self.plan.cells if c.task == task and self._wanted(c)]
             missing = [cell for cell in cells if self.key(cell) not in finished]
@@ -238,19 +238,12 @@ class Run:
         if outcome.status in ("failed", "timeout"):
             self.failures += 1
             self.watch.say(f"{cell.label}: {outcome.status}: {outcome.note}")
-        records = list(self._records(cell, outcome))
-        journal.append(records)
-        self._remember(records)
+        journal.append(list(self._records(cell, outcome)))
         self.watch.committed()
-
-    def _remember(self, records: Iterable[Record]) -> None:
-        for record in records:
-            self._twins.setdefault(record.key, {})[record.metric] = record
 
     def _records(self, cell: Cell, outcome: Outcome) -> Iterator[Record]:
         scores = outcome.scores or [Score("none", None, headline=True, note=outcome.note)]
         key = self.key(cell)
-        twin = self._twins.get(self.key(self.plan.twin(cell)), {}) if cell.kind == "leakage" else {}
         for score in scores:
             yield Record(
                 suite=self.suite.config.name,
@@ -271,19 +264,13 @@ class Run:
                 leakage=score.leakage,
                 leakage_low=score.leakage_low,
                 leakage_high=score.leakage_high,
-                validated=self._validated(cell, score, twin),
+                validated=score.learned,  # of leakage nothing is learned: see `qlorabench.records.results`
                 headline=score.headline,
                 note=score.note,
                 seconds=round(outcome.seconds, 3),
                 key=key,
                 peak_bytes=outcome.peak_bytes,
             )
-
-    def _validated(self, cell: Cell, score: Score, twins: Mapping[str, Record]) -> bool | None:
-        if cell.kind == "utility":
-            return score.learned
-        own = cell.system.name == cell.system.twin
-        return validated(score, score if own else twins.get(score.metric))
 
 
 def _last_line(error: Exception) -> str:

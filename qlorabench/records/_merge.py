@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import get_args
 
 from qlorabench.records.board import Leak, Quantity, State
+from qlorabench.records.over_seeds import Estimate, over_seeds
 from qlorabench.records.record import Record
 from qlorabench.scoring.score import SILENT
 
@@ -27,6 +28,18 @@ class Measurement:
     record: Record | None = None
 
 
+@dataclass(frozen=True)
+class Seat:
+    """One attack from one seat on one system: the rows of its cells, one a seed."""
+
+    attack: str | None
+    threat: str | None
+    cells: Sequence[Sequence[Record]]
+    """Rows of each seed; none where the cell was not run."""
+    twins: Sequence[Sequence[Record]] | None
+    """Those of the undefended twin; ``None`` where it is not known, and the rows themselves say whether it leaks."""
+
+
 def measure(rows: Sequence[Record], *, metric: str) -> Measurement:
     """Return the measurement of ``metric`` in the rows of one cell."""
     for row in rows:
@@ -38,33 +51,13 @@ def measure(rows: Sequence[Record], *, metric: str) -> Measurement:
     return Measurement("not run")
 
 
-def leakage_cell(rows: Sequence[Record]) -> Measurement:
-    """Return the headline of one cell of an attack.
-
-    A leak that is measured (its interval lies above zero) counts even where the undefended twin shows none:
-    a defense can open a hole. A low number counts only where the same headline leaks on the twin: that an attack reads
-    small clients there says nothing of a largest one that it reads nowhere.
-    """
-    for row in rows:
-        if row.status != "ok":
-            return Measurement(row.status, row)
-    scored = [row for row in rows if row.headline and not _missing(row.leakage)]
-    if not scored:
-        return Measurement("unscored" if rows else "not run", rows[0] if rows else None)
-    evident = [row for row in scored if row.validated or (row.leakage_low or 0.0) > 0.0]
-    worst = max(evident or scored, key=lambda row: _exposure(row.leakage_low, row.leakage))
-    if any(SILENT in row.note for row in scored) and SILENT not in worst.note:
-        worst = replace(worst, note=f"{SILENT}; {worst.note}")  # it is the claim's, whichever headline is shown
-    return Measurement("measured" if evident else "not validated", worst)
-
-
 def quantity_of(cells: Sequence[Measurement], *, largest: bool) -> Quantity:
     """Merge one number over seeds: their mean, or the largest."""
     lost = [cell for cell in cells if cell.state != "measured"]
     rows = [cell.record for cell in cells if cell.record]
     if lost:
         state = min((cell.state for cell in lost), key=_LOST.index)
-        return Quantity(state, lost_seeds=len(lost), reasons=_reasons(lost))
+        return Quantity(state, lost_seeds=len(lost), reasons=tuple(dict.fromkeys(_reasons(lost))))
     values = [row.value for row in rows if row.value is not None]
     spread = values if len(values) > 1 else []
     return Quantity(
@@ -77,37 +70,110 @@ def quantity_of(cells: Sequence[Measurement], *, largest: bool) -> Quantity:
     )
 
 
-def leak_of(seats: Sequence[Sequence[Measurement]]) -> Leak:
-    """Return the worst of ``seats``: for each attack from each seat, its cells, one a seed."""
-    cells = [cell for seat in seats for cell in seat]
-    counts = Counter(cell.state for cell in cells)
-    merged = [leak for seat in seats if (leak := _over_seeds(seat))]
+def leak_of(seats: Sequence[Seat]) -> Leak:
+    """Return the worst that any of ``seats`` did, each taken over all its seeds.
+
+    A leak that is measured (its lower end lies above zero) counts even where the undefended twin shows none: a defense
+    can open a hole. A low number counts only where the same headline leaks on the twin: that an attack reads small
+    clients there says nothing of a largest one that it reads nowhere. Both are asked of all seeds together, and the
+    worst is chosen after that: chosen by seed, the shown leak would be that of the seeds that happened to be high.
+    """
+    counts: Counter[State] = Counter()
+    counted: list[Leak] = []
+    reasons: list[str] = []
+    for seat in seats:
+        lost = [cell for cell in map(_lost_cell, seat.cells) if cell]
+        counts.update(cell.state for cell in lost)
+        reasons += _reasons(lost)
+        scored = len(seat.cells) - len(lost)
+        evident = [leak for leak in _headlines(seat) if leak.validated or (leak.low or 0.0) > 0.0]
+        if scored:
+            counts["measured" if evident else "not validated"] += scored
+        if scored and not evident:
+            reasons += _without_twin(seat)
+        counted += evident
     said = {state: counts[state] for state in get_args(State) if counts[state]}
-    reasons = _reasons([cell for cell in cells if cell.state in _LOST])
-    if not merged:
+    why = tuple(dict.fromkeys(reasons))
+    if not counted:
         state: State = next((s for s in _WITHOUT_LEAK if counts[s]), "not run")
-        return Leak(state, cells=said, reasons=reasons)
-    worst = max(merged, key=lambda leak: _exposure(leak.low, leak.value))
-    return replace(worst, cells=said, reasons=reasons)
+        return Leak(state, cells=said, reasons=why)
+    worst = max(counted, key=lambda leak: _exposure(leak.low, leak.value))
+    return replace(worst, cells=said, reasons=why)
 
 
-def _over_seeds(cells: Sequence[Measurement]) -> Leak | None:
-    rows = [cell.record for cell in cells if cell.state == "measured" and cell.record]
-    if not rows:
+def _lost_cell(rows: Sequence[Record]) -> Measurement | None:
+    """Return what became of an attack's cell that gave no number; ``None`` of one that did."""
+    for row in rows:
+        if row.status != "ok":
+            return Measurement(row.status, row)
+    if _scored(rows):
         return None
-    worst = max(rows, key=lambda row: _exposure(row.leakage_low, row.leakage))
-    rows = rows if len(rows) == len(cells) else [worst]
+    return Measurement("unscored", rows[0]) if rows else Measurement("not run")
+
+
+def _scored(rows: Sequence[Record]) -> list[Record]:
+    """Return the headlines of a cell that have a number."""
+    return [row for row in rows if row.status == "ok" and row.headline and not _missing(row.leakage)]
+
+
+def _headlines(seat: Seat) -> list[Leak]:
+    """Return every headline of an attack from a seat, each over all seeds."""
+    metrics = dict.fromkeys(row.metric for rows in seat.cells for row in _scored(rows))
+    return [_headline(seat, metric) for metric in metrics]
+
+
+def _headline(seat: Seat, metric: str) -> Leak:
+    cells = [[row for row in _scored(rows) if row.metric == metric] for rows in seat.cells]
+    rows = [row for its in cells for row in its]
+    found = _pooled(rows)
+    without = [rows for rows, its in zip(seat.cells, cells, strict=True) if not its]
+    lost = Counter((_lost_cell(rows) or Measurement("unscored")).state for rows in without)
     return Leak(
         "measured",
-        _mean([row.leakage for row in rows if row.leakage is not None]),
-        min((row.leakage_low for row in rows if row.leakage_low is not None), default=None),
-        max((row.leakage_high for row in rows if row.leakage_high is not None), default=None),
-        attack=worst.attack,
-        threat=worst.threat,
-        metric=worst.metric,
-        validated=_all([row.validated for row in rows]),
-        note=worst.note,
+        found.value,
+        found.low,
+        found.high,
+        attack=seat.attack,
+        threat=seat.threat,
+        metric=metric,
+        validated=_works(seat, rows, metric),
+        note=_note(seat, metric),
+        seeds=len(seat.cells),
+        lost=dict(lost),
     )
+
+
+def _works(seat: Seat, rows: Sequence[Record], metric: str) -> bool | None:
+    """Tell whether ``metric`` leaks on the undefended twin, all its seeds taken together."""
+    if seat.twins is None:
+        return _all([row.validated for row in rows])
+    twins = [row for its in seat.twins for row in _scored(its) if row.metric == metric]
+    return bool(twins) and _pooled(twins).evident
+
+
+def _pooled(rows: Sequence[Record]) -> Estimate:
+    """Return the leakage of one metric over its rows, one a seed."""
+    return over_seeds([Estimate(row.leakage or 0.0, row.leakage_low, row.leakage_high) for row in rows])
+
+
+def _note(seat: Seat, metric: str) -> str:
+    """Return the note of the seed that leaks most."""
+    cells = [_scored(rows) for rows in seat.cells]
+    worst, others = max(
+        ((row, its) for its in cells for row in its if row.metric == metric),
+        key=lambda pair: _exposure(pair[0].leakage_low, pair[0].leakage),
+    )
+    silent = any(SILENT in row.note for row in others) and SILENT not in worst.note
+    return f"{SILENT}; {worst.note}" if silent else worst.note  # it is the claim's, whichever headline is shown
+
+
+def _without_twin(seat: Seat) -> list[str]:
+    """Say why nothing is known of an attack on the undefended twin, where it gave no number there at all."""
+    lost = [_lost_cell(rows) for rows in seat.twins or ()]
+    if not lost or None in lost:
+        return []
+    state = min((cell.state for cell in lost if cell), key=_LOST.index)
+    return [f"{seat.attack} from {seat.threat} not validated: on the undefended twin it is {state}"]
 
 
 def _exposure(low: float | None, value: float | None) -> tuple[bool, float, float]:
@@ -119,8 +185,8 @@ def _exposure(low: float | None, value: float | None) -> tuple[bool, float, floa
     return ((low or 0.0) > 0.0, value or 0.0, low or 0.0)
 
 
-def _reasons(cells: Sequence[Measurement]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(_reason(cell.state, cell.record) for cell in cells if cell.record))
+def _reasons(cells: Sequence[Measurement]) -> list[str]:
+    return [_reason(cell.state, cell.record) for cell in cells if cell.record]
 
 
 def _reason(state: State, row: Record) -> str:

@@ -44,21 +44,26 @@ class Leak:
     state: State
     """``measured`` where a number is shown; the cells without one are counted in ``cells``."""
     value: float | None = None
-    """Leakage, the advantage over the negative control. Mean over seeds; where a seed of the attack gave no
-    evidence, the worst of the other seeds instead, for a mean over survivors would hide it."""
+    """Leakage, the advantage over the negative control. Mean over all seeds that have one; ``lost`` says of how many
+    it is missing."""
     low: float | None = None
-    """Lowest end of the seeds' intervals."""
+    """Ends of the interval over seeds, see `qlorabench.records.over_seeds`."""
     high: float | None = None
     attack: str | None = None
     threat: str | None = None
     metric: str | None = None
     validated: bool | None = None
-    """Whether the attack succeeded on the undefended twin with every seed."""
+    """Whether the same headline of the attack leaks on the undefended twin, all its seeds taken together."""
+    seeds: int = 0
+    """Seeds that the attack shown was planned with."""
+    lost: Mapping[State, int] | None = None
+    """Those of them without a number, in each state."""
     cells: Mapping[State, int] | None = None
     """Cells (one attack, one seat, one seed) in each state."""
     note: str = ""
+    """Note of the seed that leaks most."""
     reasons: tuple[str, ...] = ()
-    """Why cells are unsupported, failed, timed out or unscored, each reason once."""
+    """Why cells are unsupported, failed, timed out, unscored or not validated, each reason once."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ class BoardRow:
 
 @dataclass(frozen=True)
 class TaskBoard:
-    """The systems of one task of one suite, in the order of the journal."""
+    """The systems of one task of one suite, in the order of the plan."""
 
     suite: str
     task: str
@@ -89,6 +94,8 @@ class TaskBoard:
     utility: Utility
     """What utility is; of perplexity less is better."""
     rows: tuple[BoardRow, ...]
+    folder: str | None = None
+    """Where the rows lie, where another folder holds another configuration of the same name."""
 
     @property
     def goals(self) -> tuple[str, ...]:
@@ -101,3 +108,5 @@ class Board:
     """A leaderboard, a part for each suite and task."""
 
     tasks: tuple[TaskBoard, ...]
+    notes: tuple[str, ...] = ()
+    """What else lies in the folders, and is not shown."""

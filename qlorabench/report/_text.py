@@ -19,14 +19,15 @@ _LEGEND = (
     "bytes: as serialised, 1 kB = 1000 B. epsilon: the largest client's and seed's; '-' without differential "
     "privacy. Elsewhere '-' means that nothing was run.",
     "leakage: advantage over the negative control, 0 to 1; the worst attack from the worst seat, the highest of "
-    "those that are measured (lower end above 0) if any is. Several seeds: mean, and the widest interval; where a "
-    "seed is lost, the worst of the others.",
+    "those that are measured (lower end above 0) if any is. Several seeds: the mean, with an interval that holds what "
+    "varies within seeds and between them.",
     "'no utility gap': clients hold a model as good as the server's, so there is nothing to protect; 'exact "
     "broadcast': every client holds the adapter itself; 'nothing claimed': the attack found itself without a "
     "signal, which is no proof against others.",
-    "'not validated': the attack did not succeed on the undefended twin, so a low number is no evidence of "
-    "protection. A leak that is measured (lower end above 0) counts even so.",
-    "'+ 1 failed': one cell (an attack from a seat with a seed) gave no number; the worst may be among such.",
+    "'not validated': the attack did not succeed on the undefended twin, all seeds taken together, so a low number is "
+    "no evidence of protection. A leak that is measured (lower end above 0) counts even so.",
+    "'+ 1 of 3 seeds failed': the attack shown gave no number with one seed, and the mean is that of the others. "
+    "'+ 1 failed': one cell of another attack (from a seat, with a seed) gave none; the worst may be among such.",
 )
 
 NOTHING = "No records yet: run a suite first."
@@ -37,7 +38,8 @@ _TROUBLE: tuple[State, ...] = ("failed", "timeout", "unscored", "not run")
 
 def title(task: TaskBoard) -> str:
     """Return the heading of one part of a board."""
-    return f"{task.suite} / {task.task}, {plural(len(task.seeds), 'seed')}"
+    where = f", in {task.folder}" if task.folder else ""
+    return f"{task.suite} / {task.task}, {plural(len(task.seeds), 'seed')}{where}"
 
 
 def legend(board: Board) -> tuple[str, ...]:
@@ -102,12 +104,14 @@ def lost_text(quantity: Quantity, *, seeds: int) -> str:
 
 def leak_lines(leak: Leak) -> list[str]:
     """Return the leakage towards one goal, who it is due to, and what stands beside it."""
-    trouble = {state: count for state in _TROUBLE if (count := (leak.cells or {}).get(state, 0))}
+    own = leak.lost or {}
+    trouble = {state: count for state in _TROUBLE if (count := (leak.cells or {}).get(state, 0) - own.get(state, 0))}
     beside = " + ".join(f"{count} {state}" for state, count in trouble.items())
     if leak.value is not None:
         number = span(leak.value, leak.low, leak.high, digits=2)
         caveats = [short for note, short in CAVEATS.items() if note in leak.note]
-        return [number, *([f"+ {beside}"] if beside else []), f"{leak.attack}, {leak.threat}", *caveats]
+        seeds = [f"+ {count} of {leak.seeds} seeds {state}" for state, count in own.items()]
+        return [number, *seeds, *([f"+ {beside}"] if beside else []), f"{leak.attack}, {leak.threat}", *caveats]
     if leak.state == "not run":  # and no cell in another state, which would be said first
         return ["-"]
     if leak.state in trouble:
@@ -116,7 +120,8 @@ def leak_lines(leak: Leak) -> list[str]:
 
 
 def reasons(board: Board) -> Iterator[str]:
-    """Yield why places of the board hold no number, each reason of a system once."""
+    """Yield what the board does not show, and why places of it hold no number, each reason of a system once."""
+    yield from board.notes
     for task in board.tasks:
         for row in task.rows:
             quantities = (row.utility_server, row.utility_client, row.bytes_total)

@@ -41,6 +41,7 @@ def details_csv(records: Iterable[Record]) -> str:
 def _flat(task: TaskBoard, row: BoardRow) -> dict[str, Any]:
     flat: dict[str, Any] = {"suite": task.suite, "task": task.task, "system": row.system}
     flat["seeds"] = " ".join(map(str, task.seeds))
+    flat["folder"] = task.folder
     flat["utility"] = task.utility
     for field in fields(row):
         if isinstance(quantity := getattr(row, field.name), Quantity):
@@ -60,6 +61,7 @@ def _quantity(name: str, quantity: Quantity) -> dict[str, Any]:
 def _leak(goal: str, leak: Leak) -> dict[str, Any]:
     flat = {"": leak.value, "_low": leak.low, "_high": leak.high, "_state": leak.state}
     flat |= {f"_{part}": getattr(leak, part) for part in ("attack", "threat", "metric", "validated")}
+    flat["_lost_seeds"] = sum((leak.lost or {}).values())
     for state in get_args(State):
         flat[f"_cells_{state.replace(' ', '_')}"] = (leak.cells or {}).get(state, 0)
     return {f"{goal}{end}": value for end, value in flat.items()}

@@ -35,6 +35,8 @@ def test_rows_are_flat_objects_with_the_fields_of_a_record(tmp_path):
     lines = write(tmp_path / "j").path.read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     assert [row.pop("rows_left") for row in rows] == [2, 1, 0, 0, 1, 0, 0]
+    assert [row.pop("rows") for row in rows] == [3, 3, 3, 1, 2, 2, 1]
+    assert len({row.pop("seal") for row in rows}) == len(rows)
     assert rows == [row.to_json() for block in BLOCKS for row in block]
 
 

@@ -6,6 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qlorabench.records.leaderboard import details, leaderboard
+from qlorabench.records.over_seeds import Estimate, over_seeds
+from qlorabench.records.results import results_of
 from tests.records.rows import costs, leak, lost, record
 
 
@@ -135,15 +137,43 @@ def test_a_system_that_an_attack_was_not_run_on_says_so():
     assert row_of(records, "other").leaks["membership"].cells == {"measured": 1, "not run": 1}
 
 
-def test_leakage_over_seeds_is_the_mean_with_the_widest_interval():
+def test_leakage_over_seeds_is_the_mean_with_an_interval_over_seeds():
     cell = leak_of(leak(0.2, 0.1, 0.3), leak(0.4, 0.2, 0.7, seed=1))
-    assert (cell.value, cell.low, cell.high) == (pytest.approx(0.3), 0.1, 0.7)
+    found = over_seeds([Estimate(0.2, 0.1, 0.3), Estimate(0.4, 0.2, 0.7)])
+    assert (cell.value, cell.low, cell.high) == (pytest.approx(0.3), found.low, found.high)
+    assert (cell.seeds, cell.lost) == (2, {})
 
 
-@pytest.mark.parametrize("other", [lost("failed", seed=1), leak(0.0, 0.0, 0.1, seed=1, validated=False)])
-def test_with_a_seed_lost_the_worst_of_the_rest_stands(other):
+@pytest.mark.parametrize(
+    ("other", "state"),
+    [(lost("failed", seed=1), "failed"), (lost("timeout", seed=1), "timeout"), (leak(None, seed=1), "unscored")],
+)
+def test_a_lost_seed_is_said_beside_the_mean_of_the_others(other, state):
     cell = leak_of(leak(0.2, 0.1, 0.3), other, leak(0.4, 0.2, 0.7, seed=2))
-    assert (cell.value, cell.low, cell.high) == (0.4, 0.2, 0.7)
+    assert (cell.value, cell.seeds, cell.lost) == (pytest.approx(0.3), 3, {state: 1})
+    assert cell.cells == {"measured": 2, state: 1}
+
+
+def test_a_seed_that_shows_nothing_is_in_the_mean():
+    cell = leak_of(leak(0.2, 0.1, 0.3), leak(0.0, 0.0, 0.1, seed=1), leak(0.4, 0.3, 0.5, seed=2))
+    assert (cell.value, cell.lost, cell.cells) == (pytest.approx(0.2), {}, {"measured": 3})
+
+
+def test_the_worst_attack_is_chosen_by_its_mean_over_seeds():
+    steady = [leak(0.5, 0.4, 0.6, attack="steady", seed=s) for s in range(3)]
+    lucky = [leak(v, v - 0.05, v + 0.05, attack="lucky", seed=s) for s, v in enumerate((0.9, 0.05, 0.05))]
+    assert (leak_of(*steady, *lucky).attack, leak_of(*steady, *lucky).value) == ("steady", pytest.approx(0.5))
+
+
+def test_the_headline_is_chosen_by_its_mean_over_seeds():
+    rows = [
+        leak(value, low, 1.0, goal="reconstruction", metric=metric, seed=seed)
+        for metric, values in (("token_recall", (0.9, 0.1, 0.1)), ("token_recall_clients", (0.4, 0.5, 0.6)))
+        for seed, value in enumerate(values)
+        for low in [value / 2]
+    ]
+    found = leak_of(*rows, goal="reconstruction")
+    assert (found.metric, found.value) == ("token_recall_clients", pytest.approx(0.5))
 
 
 def test_systems_tasks_and_suites_keep_their_order():
@@ -162,7 +192,8 @@ def test_nothing_gives_an_empty_board():
 def test_a_cell_tried_again_counts_once():
     cell = leak_of(lost("failed"), leak(0.3, 0.2, 0.4))
     assert (cell.value, cell.cells) == (0.3, {"measured": 1})
-    assert details([lost("failed"), leak(0.3, 0.2, 0.4), record()]) == [leak(0.3, 0.2, 0.4)]
+    (part,) = results_of([lost("failed"), leak(0.3, 0.2, 0.4), record()])
+    assert details(part.records) == [leak(0.3, 0.2, 0.4)]
 
 
 shares = st.floats(0, 1, allow_subnormal=False)

@@ -182,7 +182,7 @@ def test_bytes_are_read_by_people(count, said):
         ([leak(0.0, 0.0, 0.1, validated=False)], ["not validated"]),
         ([leak(0.0, 0.0, 0.1, validated=False), lost("timeout", attack="b")], ["not validated + 1 timeout"]),
         ([leak(None)], ["unscored"]),
-        ([leak(0.31, 0.2, 0.42), record(seed=1)], ["0.31 [0.20, 0.42]", "+ 1 not run", "loss, client"]),
+        ([leak(0.31, 0.2, 0.42), record(seed=1)], ["0.31 [0.20, 0.42]", "+ 1 of 2 seeds not run", "loss, client"]),
         ([record()], ["-"]),
     ],
 )  # fmt: skip
