@@ -40,7 +40,7 @@ def test_utility_is_perplexity_against_the_bare_backbone(trained):
     scene = trained_scene(language_bench(), spec, out)
     rows = by_metric(measure_utility(language_bench(), spec, out))
     metrics = {f"perplexity_{held}" for held in ("server", "client", "backbone")}
-    assert set(rows) == metrics | {f"gain_{held}_backbone" for held in ("server", "client")}
+    assert set(rows) == metrics | {f"gain_{held}_backbone" for held in ("server", "client")} | {"dropout"}
     for metric, state in (("server", scene.final_server), ("client", scene.final_broadcast), ("backbone", {})):
         found = rows[f"perplexity_{metric}"]
         assert found.value == pytest.approx(naive_perplexity(scene, state or scene.lab.bare), rel=1e-4)
