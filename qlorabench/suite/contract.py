@@ -8,11 +8,12 @@ from pydantic import BaseModel
 
 from qlorabench.federation.defense import Defense
 from qlorabench.plugins import Group
+from qlorabench.tasks.sources import Source
 from qlorabench.threats.attack import Attack
 from qlorabench.threats.capabilities import Capability
 from qlorabench.threats.claims import Goal
 
-BASES: dict[Group, type] = {"attacks": Attack, "defenses": Defense, "tasks": BaseModel}
+BASES: dict[Group, type] = {"attacks": Attack, "defenses": Defense, "tasks": Source}
 """What a plug-in of each group derives from."""
 
 

@@ -215,3 +215,14 @@ def test_odd_command_lines_are_refused_in_one_message(invoke: Invoke, inputs: Pa
     assert len(lines) <= 20
     assert not (inputs / "records.jsonl").exists()
     assert not (inputs / "runs").exists()
+
+
+def test_an_attack_that_lacks_a_part_of_its_contract_fails_its_cells_alone(invoke: Invoke, inputs: Path) -> None:
+    edit = ("[calibrated-loss]", "['label.py:NoRequires', 'label.py:LabelInference', calibrated-loss]")
+    done = invoke("run", suite(inputs, "faulty.yaml", edit))
+    assert done.returncode == 1, done.stderr
+    rows = [json.loads(line) for line in (inputs / "runs" / "base" / "records.jsonl").read_text().splitlines()]
+    failed = {row["attack"]: row["note"] for row in rows if row["status"] == "failed"}
+    assert set(failed) == {"label.py:NoRequires", "label.py:LabelInference"}
+    assert "'labels'" in failed["label.py:LabelInference"]
+    assert {row["status"] for row in rows if row["attack"] == "calibrated-loss"} == {"ok"}

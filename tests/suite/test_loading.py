@@ -1,5 +1,6 @@
 """What a suite file may hold, how large it may be, and that every problem is told at once."""
 
+import os
 import time
 from pathlib import Path
 
@@ -181,6 +182,12 @@ def test_names_that_are_no_suite_are_told(name: str, tmp_path: Path, monkeypatch
     with pytest.raises(UserError) as caught:
         find_suite(name)
     assert len(str(caught.value)) < 600
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(UserError, match="no regular file"):
+        find_suite(str(tmp_path / "pipe.yaml"))
 
 
 def test_only_takes_paths_and_parts_of_them_and_says_what_is_near(load) -> None:
