@@ -13,6 +13,7 @@ from qlorabench.errors import UserError
 from qlorabench.federation.facts import DefenseFacts, PublicFacts
 from qlorabench.federation.state import Layout
 from qlorabench.suite.resolve import ResolvedAttack, ResolvedSuite, ResolvedSystem
+from qlorabench.threats.attack import blindness
 from qlorabench.threats.models import ThreatModel
 
 CellKind = Literal["utility", "bandwidth", "leakage"]
@@ -30,8 +31,6 @@ class Cell:
     attack: ResolvedAttack | None = None
     blind: str | None = None
     """Why the system leaves the attack no signal; such a cell is recorded as unsupported."""
-    fault: str | None = None
-    """What is wrong with the attack's class; such a cell is recorded as failed."""
 
     @property
     def label(self) -> str:
@@ -132,8 +131,7 @@ def _cells(suite: ResolvedSuite, task: str, system: ResolvedSystem, seed: int) -
     for threat in suite.threats:
         for attack in suite.attacks:
             if attack.misfit(threat) is None:
-                blind, fault = attack.blind(facts)
-                yield Cell("leakage", task, system, seed, threat, attack, blind, fault)
+                yield Cell("leakage", task, system, seed, threat, attack, blindness(attack.cls, attack.config, facts))
 
 
 def count_cells(suite: ResolvedSuite) -> int:
