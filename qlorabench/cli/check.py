@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qlorabench.errors import UserError
 from qlorabench.plugins import plugin_file
 from qlorabench.suite.loading import Examined, examine, find_suite
 from qlorabench.suite.parts import Parts
@@ -38,9 +39,7 @@ def print_plan(name: str, *, offline: bool = False) -> None:
 
     examined = examine(find_suite(name))
     seen = [] if offline else open_all(examined)
-    plan = make_plan(examined.suite) if examined.suite and not examined.checker.problems else None
-    if plan:
-        _report_faults(examined, plan)
+    plan = _plan(examined)
     suite = examined.finish()
     assert plan is not None
     console = Console(highlight=False)
@@ -54,13 +53,14 @@ def print_plan(name: str, *, offline: bool = False) -> None:
         _say(console, line)
 
 
-def _report_faults(examined: Examined, plan: Plan) -> None:
-    """Report the attacks whose cells would fail, each at its place."""
-    assert examined.suite
-    faults = {cell.attack.label: cell.fault for cell in plan.cells if cell.attack and cell.fault}
-    for i, attack in enumerate(examined.suite.attacks):
-        if attack.label in faults:
-            examined.checker.report(("attacks", i), str(faults[attack.label]))
+def _plan(examined: Examined) -> Plan | None:
+    """Return the plan of a suite without problems; an attack that fails when it is asked of a system is one more."""
+    if examined.suite and not examined.checker.problems:
+        try:
+            return make_plan(examined.suite)
+        except UserError as error:
+            examined.checker.report(("attacks",), str(error))
+    return None
 
 
 def _files(examined: Examined) -> list[str]:

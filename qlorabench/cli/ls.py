@@ -40,24 +40,21 @@ def _print_suites() -> None:
 
 
 def _print_plugins(group: Group) -> None:
-    from qlorabench.suite.contract import unusable
-
     found = registry(group)
     for name in found.names():
         print(plain_line(name))
         try:
             cls: Any = found.load(name)
-            if why := unusable(group, cls):
-                raise UserError(why)
-        except UserError as error:  # one that is broken hides no other
+            config = cls if group == "tasks" else cls.Config
+            fields = config.model_fields.items()
+        except (UserError, AttributeError) as error:  # one that is broken hides no other
             print(
                 fill(f"broken: {plain_line(str(error))}", 98, initial_indent="  ", subsequent_indent="  "), end="\n\n"
             )
             continue
         print(fill(_summary(cls), 98, initial_indent="  ", subsequent_indent="  "))
         print(f"  from {plain_line(str(found.origin(name)))}")
-        config = cls if group == "tasks" else cls.Config
-        for field, info in config.model_fields.items():
+        for field, info in fields:
             default = "required" if info.is_required() else f"default {info.default!r}"
             said = plain(f"{field:20} {info.description or ''} ({default})")
             print(fill(f"    {said}", 98, subsequent_indent=" " * 25))

@@ -192,8 +192,6 @@ class Run:
     def _measure(self, pool: Pool, cell: Cell, trained: dict[str, Future[None]]) -> Outcome:
         if cell.blind:
             return Outcome("unsupported", [], 0.0, cell.blind)
-        if cell.fault:
-            return Outcome("failed", [], 0.0, cell.fault)
         for name, federation in trained.items():
             try:
                 federation.result()
@@ -253,7 +251,7 @@ class Run:
                 kind=cell.kind,
                 threat=cell.threat.label if cell.threat else None,
                 attack=cell.attack.label if cell.attack else None,
-                goal=cell.attack.goal if cell.attack else None,
+                goal=cell.attack.cls.goal.value if cell.attack else None,
                 status=outcome.status,
                 metric=score.metric,
                 value=score.value,

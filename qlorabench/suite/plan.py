@@ -13,6 +13,7 @@ from qlorabench.errors import UserError
 from qlorabench.federation.facts import DefenseFacts, PublicFacts
 from qlorabench.federation.state import Layout
 from qlorabench.suite.resolve import ResolvedAttack, ResolvedSuite, ResolvedSystem
+from qlorabench.threats.attack import blindness
 from qlorabench.threats.claims import Goal
 from qlorabench.threats.models import ThreatModel
 
@@ -31,8 +32,6 @@ class Cell:
     attack: ResolvedAttack | None = None
     blind: str | None = None
     """Why the system leaves the attack no signal; such a cell is recorded as unsupported."""
-    fault: str | None = None
-    """What is wrong with the attack's class; such a cell is recorded as failed."""
 
     @property
     def label(self) -> str:
@@ -142,9 +141,8 @@ def _cells(suite: ResolvedSuite, task: str, system: ResolvedSystem, seed: int) -
     for threat in suite.threats:
         for attack in suite.attacks:
             if attack.misfit(threat) is None:
-                blind, fault = attack.blind(facts)
-                blind = blind or _no_game(suite, system, attack)
-                yield Cell("leakage", task, system, seed, threat, attack, blind, fault)
+                blind = blindness(attack.cls, attack.config, facts) or _no_game(suite, system, attack)
+                yield Cell("leakage", task, system, seed, threat, attack, blind)
 
 
 def _no_game(suite: ResolvedSuite, system: ResolvedSystem, attack: ResolvedAttack) -> str | None:

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from qlorabench.federation.facts import PublicFacts
-from qlorabench.suite.contract import attack_faults
 from qlorabench.suite.schema import SuiteConfig, TaskConfig
 from qlorabench.threats.attack import Attack, misfit
-from qlorabench.threats.claims import Goal
 from qlorabench.threats.models import ThreatModel
 
 
@@ -46,29 +42,9 @@ class ResolvedAttack:
         """Return the attack."""
         return self.cls(self.cls.Config.model_validate(self.config))
 
-    @cached_property
-    def fault(self) -> str | None:
-        """What its class lacks of the contract of an attack, so that its cells fail; ``None`` if nothing."""
-        return "; ".join(attack_faults(self.cls)) or None
-
-    @property
-    def goal(self) -> str | None:
-        """What it is after; ``None`` where its class does not say."""
-        goal = getattr(self.cls, "goal", None)
-        return goal.value if isinstance(goal, Goal) else None
-
     def misfit(self, threat: ThreatModel) -> str | None:
-        """Return which required capability ``threat`` does not grant, else ``None``; a faulty attack fails anywhere."""
-        return None if self.fault else misfit(self.cls, threat)
-
-    def blind(self, facts: PublicFacts) -> tuple[str | None, str | None]:
-        """Return why a system leaves it no signal, and what is at fault where it cannot be asked."""
-        if self.fault:
-            return None, self.fault
-        try:
-            return self.build().blind(facts), None
-        except Exception as error:  # noqa: BLE001 - the code of a plug-in
-            return None, f"{self.cls.__name__}.blind fails: {type(error).__name__}: {error}"
+        """Return which required capability ``threat`` does not grant, else ``None``."""
+        return misfit(self.cls, threat)
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from qlorabench.errors import UserError
-from qlorabench.federation.defense import Defense
+from qlorabench.federation.defense import Defense, defense_problems
 from qlorabench.hashing import canonical
 from qlorabench.plugins import Group, plugin_version, registry
-from qlorabench.suite.contract import unusable
 from qlorabench.suite.parts import Parts
 from qlorabench.suite.references import split_reference
 from qlorabench.suite.resolve import ResolvedAttack, ResolvedSystem
@@ -18,8 +17,18 @@ from qlorabench.suite.schema import SystemConfig, TaskConfig
 from qlorabench.suite.twins import with_twins
 from qlorabench.suite.validation import Checker
 from qlorabench.suite.yaml_marks import Place
+from qlorabench.tasks.sources import Source
+from qlorabench.threats.attack import Attack, attack_problems
 from qlorabench.threats.models import ThreatModel, ThreatSpec
 
+BASES: Mapping[Group, type] = {"attacks": Attack, "defenses": Defense, "tasks": Source}
+"""What a plug-in of each group derives from."""
+_PROBLEMS: Mapping[Group, Callable[[type], list[str]]] = {
+    "attacks": attack_problems,
+    "defenses": defense_problems,
+    "tasks": lambda _: [],
+}
+"""What is wrong with the class of a plug-in, by its group."""
 Entry = tuple[str, type[Any], dict[str, Any]]
 """A plug-in as it was asked for: name, class, full config."""
 
@@ -86,8 +95,10 @@ class Resolver:
         try:
             name, options = split_reference(reference)
             cls = registry(group, base=self._base).load(name)
-            if why := unusable(group, cls):
-                raise UserError(f"{group[:-1]} '{name}': {why}")
+            if not issubclass(cls, BASES[group]):
+                raise UserError(f"{group[:-1]} '{name}' is no {BASES[group].__name__}")
+            if wrong := _PROBLEMS[group](cls):
+                raise UserError(f"{group[:-1]} '{name}' is not whole: {'; '.join(wrong)}")
         except (UserError, ValueError, TypeError, AttributeError) as error:
             self._checker.report(place, str(error))
             return None

@@ -164,15 +164,21 @@ def test_check_of_many_seeds_is_short(invoke: Invoke, inputs: Path) -> None:
     assert len(done.stdout.splitlines()) < 40
 
 
-def test_check_tells_attacks_whose_cells_would_fail(invoke: Invoke, inputs: Path) -> None:
-    edit = (
-        "[calibrated-loss]",
-        "['label.py:NoName', 'label.py:NoRequires', 'label.py:LabelInference', calibrated-loss]",
-    )
-    said = refused(invoke("check", suite(inputs, "faulty.yaml", edit)))[1:]
-    assert [line.split(" (")[0].strip() for line in said] == ["attacks[0]", "attacks[1]", "attacks[2]"]
-    assert "'requires'" in said[1]
-    assert "'labels'" in said[2]
+def test_classes_that_lack_a_part_of_an_attack_are_told_at_once(invoke: Invoke, inputs: Path) -> None:
+    names = "['label.py:NoName', 'label.py:NoRequires', 'label.py:LabelInference', calibrated-loss]"
+    path = suite(inputs, "faulty.yaml", ("[calibrated-loss]", names))
+    for verb in ("check", "run"):
+        said = refused(invoke(verb, path))[1:]
+        assert [line.split(" (")[0].strip() for line in said] == ["attacks[0]", "attacks[1]", "attacks[2]"]
+        assert "'requires'" in said[1]
+        assert "'labels'" in said[2]
+
+
+def test_an_attack_that_cannot_be_asked_of_a_system_is_told_by_check(invoke: Invoke, inputs: Path) -> None:
+    (inputs / "mine.py").write_text(HOSTILE.replace("return ", "raise RuntimeError(").replace('signal"', 'signal")'))
+    said = refused(invoke("check", suite(inputs, "asked.yaml", ("[calibrated-loss]", "['mine.py:Mine']"))))[1:]
+    assert "attacks (line" in said[0]
+    assert "no [/data/x] \\x1b[2J\\u202e signal" in said[0]
 
 
 @pytest.mark.parametrize(
