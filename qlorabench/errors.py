@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+import traceback
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+LONGEST = 300
+"""Most characters of an error's own message where it is told in one line."""
 
 
 class UserError(Exception):
@@ -13,6 +18,10 @@ class UserError(Exception):
     The message says what is wrong, where, what is allowed and how to mend it. The command line prints it
     without a traceback and exits with code 2.
     """
+
+
+class DamagedError(UserError):
+    """A file of a run is not what was written: whoever reads it, that file is what has to be mended."""
 
 
 @dataclass(frozen=True)
@@ -45,3 +54,26 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` for the closest of ``allowed``, or an empty string."""
     close = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
     return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def told(error: BaseException, *, within: Collection[Path] = ()) -> str:
+    """Return the type of ``error``, where it was raised, and its message, in one line.
+
+    The place is the last frame in a file that lies directly in a folder of ``within``; without one, the last of all.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if Path(f.filename).parent in within]
+    where = ""
+    if frames:
+        frame = (own or frames)[-1]
+        where = f" in {Path(frame.filename).name}:{frame.lineno} ({frame.name})"
+    message = " ".join(_message(error).split())
+    short = message if len(message) <= LONGEST else f"{message[:LONGEST]}..."
+    return f"{type(error).__name__}{where}" + (f": {short}" if short else "")
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as second:  # noqa: BLE001 - the text of an error is code of whoever wrote it
+        return f"(its message cannot be had: {type(second).__name__})"

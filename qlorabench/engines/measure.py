@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from qlorabench.engines.attacking import blamed, run_attack
 from qlorabench.errors import UserError
 from qlorabench.federation.bench import Bench, SystemSpec
 from qlorabench.federation.protocol import Protocol
@@ -213,9 +214,11 @@ def measure_leakage(bench: Bench, spec: SystemSpec, out: Path, attack: AttackSpe
     cls: Any = registry("attacks", base=spec.base).load(attack.name)
     lab = scene.lab
     with lab.queries.counting(lab.model):
-        claim: Claim = cls(cls.Config.model_validate(attack.config)).run(view, seed.child("run").numpy())
+        claim = run_attack(cls, attack.config, view, seed.child("run").numpy(), candidates=len(challenge.members))
     asked = Score("queries", float(lab.queries.rows + crafted.requests), note="rows through the model, broadcasts sent")
-    return [*judge(scene, claim, challenge, game, seed.child("judge"), attack.threat.colluders, crafted.drawn), asked]
+    with blamed(cls):
+        rows = judge(scene, claim, challenge, game, seed.child("judge"), attack.threat.colluders, crafted.drawn)
+    return [*rows, asked]
 
 
 def judge(

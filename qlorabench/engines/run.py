@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,10 +15,12 @@ from qlorabench.engines.federations import ensure_trained
 from qlorabench.engines.folder import held
 from qlorabench.engines.keys import cell_key, federation_key
 from qlorabench.engines.measure import AttackSpec, measure_bandwidth, measure_leakage, measure_utility
-from qlorabench.engines.pool import JobFailed, JobTimeout, Pool, Timed, timed
+from qlorabench.engines.pool import JobFailed, JobTimeout, Pool, Timed, in_order, nothing, timed
+from qlorabench.engines.sharing import share
 from qlorabench.engines.watch import Watch
 from qlorabench.federation.bench import Bench, SystemSpec
 from qlorabench.federation.transcript import Transcript
+from qlorabench.files import write_atomic
 from qlorabench.records.journal import Journal, latest
 from qlorabench.records.record import Record, Status, validated
 from qlorabench.scoring.score import Score
@@ -40,6 +42,8 @@ class Outcome:
     seconds: float
     note: str = ""
     peak_bytes: int | None = None
+    details: str = ""
+    """Of a failure: everything that is known of it."""
 
 
 @dataclass
@@ -52,6 +56,8 @@ class Run:
     workers: int
     watch: Watch
     only: str | None = None
+    debug: bool = False
+    """Whether everything that is known of a failure is said, beside what its note tells."""
     failures: int = 0
     _specs: dict[tuple[str, str, int], SystemSpec] = field(default_factory=dict)
     _twins: dict[str, dict[str, Record]] = field(default_factory=dict)
@@ -124,23 +130,30 @@ class Run:
         config = self.suite.config.tasks[task]
         seeds = sorted({cell.seed for cell in missing})
         prepared = {s: prepare(config, data, backbone.tokenizer, seed=Seed(s, ("data",))) for s in seeds}
-        backbone.model.share_memory()
-        with Pool(Bench, backbone, prepared, workers=self.workers) as pool:
-            drivers = ThreadPoolExecutor(self.workers + 1)
-            try:
-                for cell, future in self._submit(drivers, pool, missing):
-                    self._commit(journal, cell, future.result())
-            finally:
-                drivers.shutdown(wait=False, cancel_futures=True)
+        share(backbone.model)
+        drivers = ThreadPoolExecutor(self.workers + 1)
+        try:
+            with Pool(Bench, backbone, prepared, workers=self.workers, overheard=self.watch.say) as pool:
+                drivers.submit(self._wait_for_workers, pool)
+                measured, trained = self._submit(drivers, pool, missing)
+                for cell, outcome in in_order(measured, beside=trained):
+                    self._commit(journal, cell, outcome)
+        finally:
+            # what ended the run ends them as well: the pool is closed, and takes no job of theirs
+            drivers.shutdown(wait=True, cancel_futures=True)
+
+    def _wait_for_workers(self, pool: Pool) -> None:
+        with self.watch.starting(self.workers):
+            pool.submit(nothing).result()
 
     def _submit(
         self, drivers: ThreadPoolExecutor, pool: Pool, missing: list[Cell]
-    ) -> list[tuple[Cell, Future[Outcome]]]:
-        """Queue every federation and every cell: cells of one federation behind the training of the next."""
+    ) -> tuple[list[tuple[Cell, Future[Outcome]]], list[Future[JobFailed | None]]]:
+        """Queue every cell and every federation: cells of one federation behind the training of the next."""
         by_key: dict[str, list[Cell]] = {}
         for cell in missing:
             by_key.setdefault(self.spec(cell).key, []).append(cell)
-        trained: dict[str, Future[None]] = {}
+        trained: dict[str, Future[JobFailed | None]] = {}
         futures: dict[str, Future[Outcome]] = {}
         keys = list(by_key)
         for i, key in enumerate(keys):
@@ -149,21 +162,28 @@ class Run:
                     trained[ahead] = drivers.submit(self._train, pool, by_key[ahead][0])
             for cell in by_key[key]:
                 futures[cell.label] = drivers.submit(self._measure, pool, cell, trained[key])
-        return [(cell, futures[cell.label]) for cell in missing]
+        return [(cell, futures[cell.label]) for cell in missing], list(trained.values())
 
-    def _train(self, pool: Pool, cell: Cell) -> None:
+    def _train(self, pool: Pool, cell: Cell) -> JobFailed | None:
+        """Train the federation of a cell; return what its cells fail with where a client or a defense does."""
         spec = self.spec(cell)
         name = f"{cell.system.name}" + (f" seed {cell.seed}" if len(self.suite.config.seeds) > 1 else "")
-        with self.watch.federation(name, rounds=spec.task.training.rounds) as progress:
-            ensure_trained(pool, spec, self.out, progress=progress)
 
-    def _measure(self, pool: Pool, cell: Cell, trained: Future[None]) -> Outcome:
+        def say(text: str) -> None:
+            self.watch.say(f"{name}: {text}")
+
+        try:
+            with self.watch.federation(name, rounds=spec.task.training.rounds) as progress:
+                ensure_trained(pool, spec, self.out, progress=progress, say=say)
+        except JobFailed as error:
+            return error
+        return None
+
+    def _measure(self, pool: Pool, cell: Cell, trained: Future[JobFailed | None]) -> Outcome:
         if cell.blind:
             return Outcome("unsupported", [], 0.0, cell.blind)
-        try:
-            trained.result()
-        except JobFailed as error:
-            return Outcome("failed", [], 0.0, f"the federation was not trained: {_last_line(error)}")
+        if failure := trained.result():
+            return Outcome("failed", [], 0.0, f"the federation was not trained: {failure.note}", details=str(failure))
         start = time.monotonic()
         try:
             with self.watch.cell(cell.label):
@@ -173,7 +193,7 @@ class Run:
             note = f"longer than {limit:g} s, the suite's attack_seconds"
             return Outcome("timeout", [], time.monotonic() - start, note)
         except JobFailed as error:
-            return Outcome("failed", [], time.monotonic() - start, _last_line(error))
+            return Outcome("failed", [], time.monotonic() - start, error.note, details=str(error))
         return Outcome("ok", measured.value, measured.seconds, peak_bytes=measured.peak_bytes)
 
     def _scores(self, pool: Pool, cell: Cell) -> Timed:
@@ -198,13 +218,25 @@ class Run:
         return pool.submit(timed, measure_leakage, spec, self.out, attack, seconds=seconds, near=spec.key).result()  # type: ignore[no-any-return]
 
     def _commit(self, journal: Journal, cell: Cell, outcome: Outcome) -> None:
+        outcome = self._explained(cell, outcome)
         if outcome.status in ("failed", "timeout"):
             self.failures += 1
             self.watch.say(f"{cell.label}: {outcome.status}: {outcome.note}")
         records = list(self._records(cell, outcome))
         journal.append(records)
         self._remember(records)
-        self.watch.committed()
+        self.watch.committed(cell.label)
+
+    def _explained(self, cell: Cell, outcome: Outcome) -> Outcome:
+        """Keep everything that is known of a failure in a file, and name it in the note."""
+        name = f"errors/{self.key(cell)}.txt"
+        if not outcome.details:
+            (self.out / name).unlink(missing_ok=True)  # of a former try
+            return outcome
+        write_atomic(self.out / name, f"{cell.label}\n\n{outcome.details}\n".encode("utf-8", "backslashreplace"))
+        if self.debug:
+            self.watch.say(outcome.details)
+        return replace(outcome, note=f"{outcome.note} (traceback: {name})")
 
     def _remember(self, records: Iterable[Record]) -> None:
         for record in records:
@@ -247,11 +279,6 @@ class Run:
             return score.learned
         own = cell.system.name == cell.system.twin
         return validated(score, score if own else twins.get(score.metric))
-
-
-def _last_line(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(error).__name__
 
 
 def default_workers() -> int:

@@ -135,6 +135,20 @@ class Defense(Generic[ConfigT]):
         return None
 
 
+def defense_problems(cls: type) -> list[str]:
+    """Return what a defense's class leaves out or gets wrong, one sentence each; empty for a class as it should be."""
+    problems = []
+    if not isinstance(name := getattr(cls, "name", None), str) or not name:
+        problems.append(f"it has no name: set 'name' to a text, found {name!r}")
+    config = getattr(cls, "Config", None)
+    if not (isinstance(config, type) and issubclass(config, DefenseConfig)):
+        problems.append(f"its Config must be a class derived from DefenseConfig, found {config!r}")
+    slots = getattr(cls, "exclusive", None)
+    if not isinstance(slots, frozenset) or not all(isinstance(slot, str) for slot in slots):
+        problems.append(f"its 'exclusive' must be a frozenset of texts (it may be empty), found {slots!r}")
+    return problems
+
+
 def refusal(
     defenses: Sequence[Defense[Any]],
     received: State,

@@ -108,8 +108,11 @@ def initial_state(model: AdapterModel, *, head: HeadConfig, seed: Seed) -> State
 
 
 def _adapted(backbone: nn.Module, lora: LoraConfig) -> Any:
+    import logging
     import warnings
 
+    # peft imports bitsandbytes, which misses a kernel for 4-bit weights; a backbone that has such imported it before
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     from peft import LoraConfig as PeftConfig
     from peft import get_peft_model
 

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
 from qlorabench.errors import UserError, nearest
-from qlorabench.federation.defense import Defense
+from qlorabench.federation.defense import Defense, defense_problems
 from qlorabench.plugins import Group, plugin_version, registry
 from qlorabench.suite.references import split_reference
 from qlorabench.suite.resolve import ResolvedAttack, ResolvedSuite, ResolvedSystem
 from qlorabench.suite.schema import SuiteConfig, SystemConfig, TaskConfig
 from qlorabench.suite.validation import Checker
 from qlorabench.suite.yaml_marks import Place, load_marked
-from qlorabench.threats.attack import Attack
+from qlorabench.threats.attack import Attack, attack_problems
 from qlorabench.threats.models import ThreatModel, ThreatSpec, presets
 
 SHIPPED = "qlorabench.suites"
+_PROBLEMS: Mapping[Group, Callable[[type], list[str]]] = {
+    "attacks": attack_problems,
+    "defenses": defense_problems,
+    "tasks": lambda _: [],
+}
+"""What is wrong with the class of a plug-in, by its group."""
 
 
 def find_suite(name: str) -> Path:
@@ -94,6 +100,8 @@ class _Resolver:
             cls = registry(group, base=self._base).load(name)
             if not issubclass(cls, base):
                 raise UserError(f"{group[:-1]} '{name}' is no {base.__name__}")
+            if wrong := _PROBLEMS[group](cls):
+                raise UserError(f"{group[:-1]} '{name}' is not whole: {'; '.join(wrong)}")
         except (UserError, ValueError, TypeError, AttributeError) as error:
             self._checker.report(place, str(error))
             return None

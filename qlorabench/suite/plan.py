@@ -9,6 +9,7 @@ from typing import Literal
 from qlorabench.federation.facts import DefenseFacts, PublicFacts
 from qlorabench.federation.state import Layout
 from qlorabench.suite.resolve import ResolvedAttack, ResolvedSuite, ResolvedSystem
+from qlorabench.threats.attack import blindness
 from qlorabench.threats.models import ThreatModel
 
 CellKind = Literal["utility", "bandwidth", "leakage"]
@@ -88,7 +89,7 @@ def _cells(suite: ResolvedSuite, task: str, system: ResolvedSystem, seed: int) -
     for threat in suite.threats:
         for attack in suite.attacks:
             if attack.misfit(threat) is None:
-                yield Cell("leakage", task, system, seed, threat, attack, attack.build().blind(facts))
+                yield Cell("leakage", task, system, seed, threat, attack, blindness(attack.cls, attack.config, facts))
 
 
 def outline(system: ResolvedSystem) -> PublicFacts:

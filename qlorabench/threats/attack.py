@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Generic, TypeVar
+import inspect
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from qlorabench.errors import UserError, told
 from qlorabench.federation.facts import PublicFacts
 from qlorabench.threats.capabilities import Capability
 from qlorabench.threats.claims import Claim, Goal
@@ -68,3 +71,42 @@ def misfit(attack: type[Attack[AttackConfig]], threat: ThreatModel) -> str | Non
         return "holds the adapter already"
     missing = [c.value for c in Capability if c in attack.requires - threat.grants]
     return f"needs {', '.join(missing)}" if missing else None
+
+
+def attack_problems(cls: type) -> list[str]:
+    """Return what an attack's class leaves out or gets wrong, one sentence each; empty for a class as it should be."""
+    problems = []
+    if not isinstance(name := getattr(cls, "name", None), str) or not name:
+        problems.append(f"it has no name: set 'name' to a text, found {name!r}")
+    if not isinstance(goal := getattr(cls, "goal", None), Goal):
+        problems.append(f"its goal must be one of {', '.join(f'Goal.{g.name}' for g in Goal)}, found {goal!r}")
+    config = getattr(cls, "Config", None)
+    if not (isinstance(config, type) and issubclass(config, AttackConfig)):
+        problems.append(f"its Config must be a class derived from AttackConfig, found {config!r}")
+    for field in ("requires", "uses"):
+        found = getattr(cls, field, None)
+        if not isinstance(found, set | frozenset) or not all(isinstance(c, Capability) for c in found):
+            problems.append(f"its '{field}' must be a set of Capability (it may be empty), found {found!r}")
+    if getattr(cls, "run", None) is Attack.run:
+        problems.append("it does not define run(self, view, rng)")
+    return problems
+
+
+def blindness(cls: type[Attack[Any]], config: dict[str, Any], facts: PublicFacts) -> str | None:
+    """Return what the attack's ``blind`` says of a system; raises UserError where its code fails before it is run."""
+    try:
+        said = cls(cls.Config.model_validate(config)).blind(facts)
+        if said is not None and not isinstance(said, str):
+            raise TypeError(f"blind returned a {type(said).__name__}; a text or None is wanted")
+    except Exception as error:
+        why = told(error, within=homes(cls))
+        raise UserError(
+            f"attack '{cls.name}' cannot say whether a system blinds it: {why}. Mend its __init__ and its blind()."
+        ) from error
+    return said
+
+
+def homes(cls: type) -> set[Path]:
+    """Return the folders that hold the code of an attack: its own file's, and those of the attacks it derives from."""
+    own = [base for base in cls.__mro__ if issubclass(base, Attack) and base is not Attack]
+    return {Path(inspect.getfile(base)).parent for base in own}
