@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from qlorabench.cli.stopping import farewell, stoppable
 from qlorabench.errors import UserError
 from qlorabench.terminal import plain
 
@@ -47,15 +48,20 @@ class Format(StrEnum):
 
 
 def run() -> None:
-    """Run the application; exit code 2 and one message for what a reader can mend, 130 for an interrupt."""
-    try:
-        app()
-    except UserError as error:
-        print(f"qlorabench: {plain(str(error))}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("qlorabench: interrupted; the same command resumes", file=sys.stderr)
-        sys.exit(130)
+    """Run the application; exit code 2 and one message for what a reader can mend, 128 + its number for a signal."""
+    with stoppable() as came:
+        try:
+            app()
+        except UserError as error:
+            if not came:
+                print(f"qlorabench: {plain(str(error))}", file=sys.stderr)
+                sys.exit(2)
+        except (SystemExit, KeyboardInterrupt):
+            if not came:
+                raise
+    # whatever the signal was turned into on its way, it is what ended the command
+    print(f"\nqlorabench: {farewell()}", file=sys.stderr)
+    sys.exit(128 + came[0])
 
 
 @app.command()
@@ -80,11 +86,12 @@ def run_suite(
         str | None, typer.Option(metavar="PATTERN", help="cells whose path matches, as in '*/server/*'")
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, max=1024, help="processes [default: one for each core]")] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="print the whole traceback of what fails")] = False,
 ) -> None:
     """Train what has to be trained, attack it, and write records; the same command resumes."""
     from qlorabench.cli.run import run_and_report
 
-    raise typer.Exit(run_and_report(suite, out=_folder(out), only=only, workers=workers))
+    raise typer.Exit(run_and_report(suite, out=_folder(out), only=only, workers=workers, debug=debug))
 
 
 def _folder(out: str | None) -> Path | None:

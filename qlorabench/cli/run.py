@@ -6,13 +6,13 @@ from pathlib import Path
 
 from qlorabench.engines.folder import check_out
 from qlorabench.engines.run import Run, default_workers
-from qlorabench.engines.watch import RichWatch
+from qlorabench.engines.watch import LineWatch, RichWatch
 from qlorabench.records.manifest import write_manifest
 from qlorabench.suite.loading import find_suite, load_suite
 from qlorabench.suite.plan import make_plan, select
 
 
-def run_and_report(name: str, *, out: Path | None, only: str | None, workers: int | None) -> int:
+def run_and_report(name: str, *, out: Path | None, only: str | None, workers: int | None, debug: bool = False) -> int:
     """Run a suite and print its leaderboard; return the exit code: 1 where a cell failed or timed out."""
     from rich.console import Console
 
@@ -25,11 +25,11 @@ def run_and_report(name: str, *, out: Path | None, only: str | None, workers: in
     folder = out or Path("runs") / suite.config.name
     check_out(folder)
     console = Console(highlight=False)
-    console.print(f"{suite.config.name}: {path} -> {folder}")
-    with RichWatch(console) as watch:
-        run = Run(suite, plan, folder, workers or default_workers(), watch, only)
+    with RichWatch(console) if console.is_terminal else LineWatch(console) as watch:
+        watch.say(f"{suite.config.name}: {path} -> {folder}")
+        run = Run(suite, plan, folder, workers or default_workers(), watch, only, debug)
         run.execute(before=lambda r: write_manifest(folder, suite=path, run_facts=r.facts))
     print_board([folder], format="table", details=False)
     if run.failures:
-        console.print(f"{run.failures} cells failed or timed out; the same command tries them again")
+        watch.say(f"{run.failures} cells failed or timed out; the same command tries them again")
     return 1 if run.failures else 0

@@ -14,9 +14,17 @@ from qlorabench.federation.transcript import FederationStore
 
 
 def ensure_trained(
-    pool: Pool, spec: SystemSpec, out: Path, *, progress: Callable[[int], None] = lambda _: None
+    pool: Pool,
+    spec: SystemSpec,
+    out: Path,
+    *,
+    progress: Callable[[int], None] = lambda _: None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Train the federation of ``spec`` into ``out``, or what is left of it; a finished one is left alone."""
+    """Train the federation of ``spec`` into ``out``, or what is left of it; a finished one is left alone.
+
+    ``progress`` takes the rounds done, ``say`` what is odd of the training as a whole.
+    """
     store = FederationStore(out, spec.key)
     if store.finished:
         return

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from qlorabench.engines.attacking import blamed, run_attack
 from qlorabench.engines.null import control_of
 from qlorabench.engines.scene import AttackSpec, Scene, naming, trained_scene
 from qlorabench.errors import UserError
@@ -123,22 +124,24 @@ def measure_leakage(bench: Bench, spec: SystemSpec, out: Path, attack: AttackSpe
         raise ValueError("no client has a row whose label a held-out row has too: raise data.holdout_rows")
 
     def run(view: View) -> Claim:
-        return cls(cls.Config.model_validate(attack.config)).run(view, seed.child("run").numpy())  # type: ignore[no-any-return]
+        asked = len(view.candidates) if view.has(Capability.CANDIDATES) else 0
+        return run_attack(cls, attack.config, view, seed.child("run").numpy(), candidates=asked)
 
     lab = scene.lab
     with lab.queries.counting(lab.model):
         claim = run(view)
     asked = Score("queries", float(lab.queries.rows + crafted.requests), note="rows through the model, broadcasts sent")
-    rows = judge(
-        scene,
-        claim,
-        challenge,
-        game,
-        seed.child("judge"),
-        attack.threat.colluders,
-        crafted.drawn,
-        control=lambda: control_of(bench, scene, out, attack, challenge, run),
-    )
+    with blamed(cls):
+        rows = judge(
+            scene,
+            claim,
+            challenge,
+            game,
+            seed.child("judge"),
+            attack.threat.colluders,
+            crafted.drawn,
+            control=lambda: control_of(bench, scene, out, attack, challenge, run),
+        )
     return [*rows, asked]
 
 

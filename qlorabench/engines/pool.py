@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import Future
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from qlorabench.engines.failures import JobFailed, JobTimeout, PoolClosed, WorkerLost
 from qlorabench.engines.worker import Worker
 
-__all__ = ["JobFailed", "JobTimeout", "Pool", "PoolClosed", "Timed", "WorkerLost", "timed"]
+__all__ = ["JobFailed", "JobTimeout", "Pool", "PoolClosed", "Timed", "WorkerLost", "in_order", "nothing", "timed"]
 
 
 class Timed(NamedTuple):
@@ -173,6 +173,31 @@ class Pool:
                 if self._given_up:
                     worker.kill()
         return worker
+
+
+_Subject = TypeVar("_Subject")
+_Value = TypeVar("_Value")
+
+
+def in_order(
+    futures: Sequence[tuple[_Subject, Future[_Value]]], *, beside: Collection[Future[Any]] = ()
+) -> Iterator[tuple[_Subject, _Value]]:
+    """Yield each subject with what its future gives, in order.
+
+    The first future that raises ends it at once, also one further behind or one of those ``beside``: nobody waits for
+    hours to be told of a mistake that is known.
+    """
+    open_ = {*beside, *(future for _, future in futures)}
+    for subject, future in futures:
+        while future in open_:
+            done, open_ = wait(open_, return_when=FIRST_COMPLETED)
+            for other in done:
+                other.result()
+        yield subject, future.result()
+
+
+def nothing(context: Any) -> None:
+    """Job: does nothing, once there is a worker to do it."""
 
 
 def timed(context: Any, function: Callable[..., Any], *arguments: Any) -> Timed:

@@ -15,12 +15,14 @@ from qlorabench.engines.folder import held
 from qlorabench.engines.keys import cell_key, federation_key
 from qlorabench.engines.measure import measure_bandwidth, measure_leakage, measure_utility
 from qlorabench.engines.null import null_seed
-from qlorabench.engines.pool import JobFailed, JobTimeout, Pool, Timed, timed
+from qlorabench.engines.pool import JobFailed, JobTimeout, Pool, Timed, in_order, nothing, timed
 from qlorabench.engines.scene import AttackSpec
+from qlorabench.engines.sharing import share
 from qlorabench.engines.watch import Watch
 from qlorabench.errors import TaskError, UserError
 from qlorabench.federation.bench import Bench, SystemSpec
 from qlorabench.federation.transcript import Transcript
+from qlorabench.files import write_atomic
 from qlorabench.records.journal import Journal
 from qlorabench.records.planned import planned, write_plan
 from qlorabench.records.record import Record, Status
@@ -43,6 +45,8 @@ class Outcome:
     seconds: float
     note: str = ""
     peak_bytes: int | None = None
+    details: str = ""
+    """Of a failure: everything that is known of it."""
 
 
 @dataclass
@@ -55,6 +59,8 @@ class Run:
     workers: int
     watch: Watch
     only: str | None = None
+    debug: bool = False
+    """Whether everything that is known of a failure is said, beside what its note tells."""
     failures: int = 0
     _specs: dict[tuple[str, str, int], SystemSpec] = field(default_factory=dict)
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -149,23 +155,30 @@ class Run:
     def _run_task(
         self, backbone: Backbone, prepared: dict[int, PreparedTask], missing: list[Cell], journal: Journal
     ) -> None:
-        backbone.model.share_memory()
-        with Pool(Bench, backbone, prepared, workers=self.workers) as pool:
-            drivers = ThreadPoolExecutor(self.workers + 1)
-            try:
-                for cell, future in self._submit(drivers, pool, missing):
-                    self._commit(journal, cell, future.result())
-            finally:
-                drivers.shutdown(wait=False, cancel_futures=True)
+        share(backbone.model)
+        drivers = ThreadPoolExecutor(self.workers + 1)
+        try:
+            with Pool(Bench, backbone, prepared, workers=self.workers, overheard=self.watch.say) as pool:
+                drivers.submit(self._wait_for_workers, pool)
+                measured, trained = self._submit(drivers, pool, missing)
+                for cell, outcome in in_order(measured, beside=trained):
+                    self._commit(journal, cell, outcome)
+        finally:
+            # what ended the run ends them as well: the pool is closed, and takes no job of theirs
+            drivers.shutdown(wait=True, cancel_futures=True)
+
+    def _wait_for_workers(self, pool: Pool) -> None:
+        with self.watch.starting(self.workers):
+            pool.submit(nothing).result()
 
     def _submit(
         self, drivers: ThreadPoolExecutor, pool: Pool, missing: list[Cell]
-    ) -> list[tuple[Cell, Future[Outcome]]]:
-        """Queue every federation and every cell: cells of one federation behind the training of the next."""
+    ) -> tuple[list[tuple[Cell, Future[Outcome]]], list[Future[JobFailed | None]]]:
+        """Queue every cell and every federation: cells of one federation behind the training of the next."""
         by_key: dict[str, list[Cell]] = {}
         for cell in missing:
             by_key.setdefault(self.spec(cell).key, []).append(cell)
-        trained: dict[str, Future[None]] = {}
+        trained: dict[str, Future[JobFailed | None]] = {}
         futures: dict[str, Future[Outcome]] = {}
         keys = list(by_key)
         for i, key in enumerate(keys):
@@ -181,22 +194,29 @@ class Run:
                         trained[null] = drivers.submit(self._train, pool, other)
                     needed[f"its control, the federation of seed {other.seed},"] = trained[null]
                 futures[cell.label] = drivers.submit(self._measure, pool, cell, needed)
-        return [(cell, futures[cell.label]) for cell in missing]
+        return [(cell, futures[cell.label]) for cell in missing], list(trained.values())
 
-    def _train(self, pool: Pool, cell: Cell) -> None:
+    def _train(self, pool: Pool, cell: Cell) -> JobFailed | None:
+        """Train the federation of a cell; return what its cells fail with where a client or a defense does."""
         spec = self.spec(cell)
         name = f"{cell.system.name}" + (f" seed {cell.seed}" if len(self.suite.config.seeds) > 1 else "")
-        with self.watch.federation(name, rounds=spec.task.training.rounds) as progress:
-            ensure_trained(pool, spec, self.out, progress=progress)
 
-    def _measure(self, pool: Pool, cell: Cell, trained: dict[str, Future[None]]) -> Outcome:
+        def say(text: str) -> None:
+            self.watch.say(f"{name}: {text}")
+
+        try:
+            with self.watch.federation(name, rounds=spec.task.training.rounds) as progress:
+                ensure_trained(pool, spec, self.out, progress=progress, say=say)
+        except JobFailed as error:
+            return error
+        return None
+
+    def _measure(self, pool: Pool, cell: Cell, trained: dict[str, Future[JobFailed | None]]) -> Outcome:
         if cell.blind:
             return Outcome("unsupported", [], 0.0, cell.blind)
         for name, federation in trained.items():
-            try:
-                federation.result()
-            except JobFailed as error:
-                return Outcome("failed", [], 0.0, f"{name} was not trained: {_last_line(error)}")
+            if failure := federation.result():
+                return Outcome("failed", [], 0.0, f"{name} was not trained: {failure.note}", details=str(failure))
         start = time.monotonic()
         try:
             with self.watch.cell(cell.label):
@@ -206,7 +226,7 @@ class Run:
             note = f"longer than {limit:g} s, the suite's attack_seconds"
             return Outcome("timeout", [], time.monotonic() - start, note)
         except JobFailed as error:
-            return Outcome("failed", [], time.monotonic() - start, _last_line(error))
+            return Outcome("failed", [], time.monotonic() - start, error.note, details=str(error))
         return Outcome("ok", measured.value, measured.seconds, peak_bytes=measured.peak_bytes)
 
     def _scores(self, pool: Pool, cell: Cell) -> Timed:
@@ -233,11 +253,23 @@ class Run:
         return pool.submit(timed, measure_leakage, spec, self.out, attack, seconds=seconds, near=spec.key).result()  # type: ignore[no-any-return]
 
     def _commit(self, journal: Journal, cell: Cell, outcome: Outcome) -> None:
+        outcome = self._explained(cell, outcome)
         if outcome.status in ("failed", "timeout"):
             self.failures += 1
             self.watch.say(f"{cell.label}: {outcome.status}: {outcome.note}")
         journal.append(list(self._records(cell, outcome)))
-        self.watch.committed()
+        self.watch.committed(cell.label)
+
+    def _explained(self, cell: Cell, outcome: Outcome) -> Outcome:
+        """Keep everything that is known of a failure in a file, and name it in the note."""
+        name = f"errors/{self.key(cell)}.txt"
+        if not outcome.details:
+            (self.out / name).unlink(missing_ok=True)  # of a former try
+            return outcome
+        write_atomic(self.out / name, f"{cell.label}\n\n{outcome.details}\n".encode("utf-8", "backslashreplace"))
+        if self.debug:
+            self.watch.say(outcome.details)
+        return replace(outcome, note=f"{outcome.note} (traceback: {name})")
 
     def _records(self, cell: Cell, outcome: Outcome) -> Iterator[Record]:
         scores = outcome.scores or [Score("none", None, headline=True, note=outcome.note)]
@@ -269,11 +301,6 @@ class Run:
                 key=key,
                 peak_bytes=outcome.peak_bytes,
             )
-
-
-def _last_line(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(error).__name__
 
 
 def default_workers() -> int:

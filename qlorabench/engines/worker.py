@@ -15,8 +15,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from qlorabench.engines.failures import AttackFailed, JobFailed, JobTimeout, WorkerLost, ending, told
-from qlorabench.errors import UserError
+from qlorabench.engines.failures import AttackFailed, JobFailed, JobTimeout, WorkerLost, ending
+from qlorabench.errors import UserError, told
 
 GLANCE = 1.0
 """Seconds between two looks at whether a silent worker is still there."""
@@ -164,6 +164,7 @@ def _work(pipe: Connection, output: str, setup: Callable[..., Any], arguments: t
 def _prepare(output: str) -> None:
     """Set up the process: one thread, no interrupts, and what it prints in a file where it disturbs no display."""
     import faulthandler
+    import multiprocessing
     import warnings
 
     import torch
@@ -176,6 +177,8 @@ def _prepare(output: str) -> None:
     for text in (sys.stdout, sys.stderr):
         text.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
     faulthandler.enable(file=2)  # a crash of the interpreter is told with its traceback
+    # locks of libraries (tqdm's) have names with "spawn", and a worker that is killed leaves them behind
+    multiprocessing.set_start_method("fork", force=True)
     # Opacus hooks layers whose inputs need no gradient, as the first adapted layer's; that is meant
     warnings.filterwarnings("ignore", message="Full backward hook is firing")
     warnings.filterwarnings("ignore", message="MatMul8bitLt: inputs will be cast")  # of every layer, every pass

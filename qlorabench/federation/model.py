@@ -133,8 +133,11 @@ def _adapted(backbone: nn.Module, lora: LoraConfig, objective: Objective) -> Any
 
 
 def _wrapped(backbone: nn.Module, lora: LoraConfig, matched: Mapping[str, tuple[str, ...]]) -> Any:
+    import logging
     import warnings
 
+    # peft imports bitsandbytes, which misses a kernel for 4-bit weights; a backbone that has such imported it before
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     from peft import LoraConfig as PeftConfig
     from peft import get_peft_model
 

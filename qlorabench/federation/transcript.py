@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from qlorabench.errors import UserError
+from qlorabench.errors import DamagedError, UserError
 from qlorabench.federation import wire
 from qlorabench.federation.facts import PublicFacts
 from qlorabench.federation.state import State
@@ -97,7 +97,7 @@ class Transcript:
         return self.folder / "messages" / f"{sequence:05d}.safetensors"
 
     def _damaged(self, what: str, why: object) -> UserError:
-        return UserError(
+        return DamagedError(
             f"transcript {self.folder} is damaged at {what}: {why}. "
             "Remove that folder (and its namesake under secrets/) and run the suite again; "
             "finished records are kept."
@@ -116,7 +116,9 @@ class Secrets:
         try:
             return wire.from_bytes(path.read_bytes())
         except (OSError, UserError) as error:
-            raise UserError(f"{path} is missing or damaged ({error}). Remove {self.folder} and run again.") from error
+            raise DamagedError(
+                f"{path} is missing or damaged ({error}). Remove {self.folder} and run again."
+            ) from error
 
     def batches(self, client: int) -> list[list[list[int]]]:
         """Return, for each round and step, the data-set rows that ``client`` trained on."""

@@ -27,7 +27,7 @@ Invoke = Callable[..., subprocess.CompletedProcess[str]]
 class InProcessPool:
     """Stands in for a pool of workers: jobs run one at a time in this process, without the seconds of a new one."""
 
-    def __init__(self, setup: Callable[..., Any], *arguments: Any, workers: int) -> None:
+    def __init__(self, setup: Callable[..., Any], *arguments: Any, workers: int, **_: Any) -> None:
         self._context = setup(*arguments)
         self._alone = threading.Lock()
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from qlorabench.engines.failures import JobFailed, PoolClosed, ending, told
+from qlorabench.engines.failures import JobFailed, PoolClosed, ending
 from qlorabench.engines.pool import Pool
+from qlorabench.errors import told
 
 HERE = Path(__file__)
 
@@ -205,7 +206,7 @@ def test_an_error_is_told_in_one_line_from_the_place_that_is_to_blame():
         try:
             raise error
         except Exception as caught:  # noqa: BLE001
-            note = told(caught, within=[HERE])
+            note = told(caught, within=[HERE.parent])
         assert note.startswith(f"{type(error).__name__} in {HERE.name}:")
         assert note.endswith(said)
         assert "\n" not in note
