@@ -24,9 +24,9 @@ from benchmarks.scratch import scratch
 from qlorabench.attacks.smoothing import Smoothing, SmoothingConfig
 from qlorabench.attacks.span import Span, SpanConfig
 from qlorabench.engines.federations import ensure_trained
-from qlorabench.engines.measure import trained_scene
 from qlorabench.engines.pool import Pool
 from qlorabench.engines.run import default_workers
+from qlorabench.engines.scene import trained_scene
 from qlorabench.federation.bench import Bench, SystemSpec
 from qlorabench.federation.facts import PublicFacts
 from qlorabench.scoring.score import Score

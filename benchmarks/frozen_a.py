@@ -30,9 +30,9 @@ from rich.table import Table
 from benchmarks.attacks import seat
 from benchmarks.scratch import scratch
 from qlorabench.engines.federations import ensure_trained
-from qlorabench.engines.measure import trained_scene
 from qlorabench.engines.pool import Pool
 from qlorabench.engines.run import default_workers
+from qlorabench.engines.scene import trained_scene
 from qlorabench.federation.bench import Bench, SystemSpec
 from qlorabench.plugins import registry
 from qlorabench.scoring.intervals import Interval, bootstrap, clopper_pearson, mean_of_shares

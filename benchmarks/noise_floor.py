@@ -25,8 +25,9 @@ from scipy.stats import binom
 
 from benchmarks.scratch import scratch
 from qlorabench.engines.federations import ensure_trained
-from qlorabench.engines.measure import Scene, judge, trained_scene
+from qlorabench.engines.measure import judge
 from qlorabench.engines.pool import Pool
+from qlorabench.engines.scene import Scene, trained_scene
 from qlorabench.federation import wire
 from qlorabench.federation.bench import Bench, SystemSpec
 from qlorabench.federation.state import State

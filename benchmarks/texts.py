@@ -26,9 +26,9 @@ from benchmarks.attacks import seat
 from benchmarks.scratch import scratch
 from qlorabench.attacks.span import Span, SpanConfig
 from qlorabench.engines.federations import ensure_trained
-from qlorabench.engines.measure import trained_scene
 from qlorabench.engines.pool import Pool
 from qlorabench.engines.run import default_workers
+from qlorabench.engines.scene import trained_scene
 from qlorabench.federation.bench import Bench, SystemSpec
 from qlorabench.scoring.intervals import bootstrap, clopper_pearson
 from qlorabench.scoring.text import reconstruction_scores
