@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qlorabench.scoring.text import reconstruction_scores
+from qlorabench.scoring.text import mean_defined, reconstruction_scores
 from qlorabench.threats.claims import ClientTexts
 
 ENOUGH = 8
@@ -19,7 +19,10 @@ METRICS = ("token_recall", "rouge1", "rouge2", "exact")
 
 @dataclass(frozen=True)
 class ClientMeans:
-    """Mean of one metric over the texts of each client and of its held-out control, (clients,) each."""
+    """Mean of one metric over the texts of each client and of its held-out control, (clients,) each.
+
+    NaN where none of the texts defines it: a client that drew nothing, or that wrote no word.
+    """
 
     metric: str
     hit: np.ndarray
@@ -42,18 +45,18 @@ def client_means(
         ClientMeans(
             metric,
             np.array([hit[metric] for hit in hits]),
-            np.array([np.mean([miss[metric] for miss in lots]) for lots in misses]),
+            np.array([_mean(np.array([miss[metric] for miss in lots])) for lots in misses]),
         )
         for metric in METRICS
     ]
 
 
 def _means(said: ClientTexts, tokens: Sequence[set[int]], texts: Sequence[str]) -> dict[str, float]:
-    recalls = [len(own & said.tokens) / len(own) for own in tokens if own]
+    recalls = np.array([len(own & said.tokens) / len(own) for own in tokens if own])
     scores = reconstruction_scores(texts, said.texts)
-    means = {"token_recall": float(np.mean(recalls)) if recalls else 0.0}
-    for metric in METRICS[1:]:
-        values = getattr(scores, metric)
-        defined = values[~np.isnan(values)]
-        means[metric] = float(defined.mean()) if len(defined) else 0.0
-    return means
+    return {"token_recall": _mean(recalls)} | {metric: _mean(getattr(scores, metric)) for metric in METRICS[1:]}
+
+
+def _mean(values: np.ndarray) -> float:
+    """Return the mean of the values that are defined; NaN where none is."""
+    return mean if (mean := mean_defined(values).value) is not None else float("nan")

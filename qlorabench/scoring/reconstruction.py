@@ -112,8 +112,8 @@ def _pooled(
     rows = [
         _against(
             f"{means.metric}_clients",
-            mean_of_shares(means.hit[first:], rng=rng, level=level),
-            bootstrap(means.miss[first:], _mean, rng=rng, level=level),  # means of many texts, unlike the hits
+            mean_of_shares(_known(means.hit[first:]), rng=rng, level=level),
+            bootstrap(_known(means.miss[first:]), _mean, rng=rng, level=level),  # means of many texts, unlike the hits
         )
         for means in client_means(said, true, [[_bags(lot) for lot in lots] for lots in controls])
     ]
@@ -194,9 +194,12 @@ def _sentences(
 
 
 def _defined(lots: Sequence[ReconstructionScores], metric: str) -> np.ndarray:
-    values: np.ndarray = np.concatenate([getattr(scores, metric) for scores in lots])
-    defined: np.ndarray = values[~np.isnan(values)]
-    return defined
+    return _known(np.concatenate([getattr(scores, metric) for scores in lots]))
+
+
+def _known(values: np.ndarray) -> np.ndarray:
+    known: np.ndarray = values[~np.isnan(values)]
+    return known
 
 
 def _shuffled(text: str, rng: np.random.Generator) -> str:

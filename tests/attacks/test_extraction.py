@@ -12,7 +12,8 @@ from qlorabench.attacks._secrets import Listener, Reading, read_secrets, search
 from qlorabench.attacks.differential_score import DifferentialScore, DifferentialScoreConfig
 from qlorabench.attacks.extraction import Extraction, ExtractionConfig
 from qlorabench.engines.federations import ensure_trained
-from qlorabench.engines.measure import AttackSpec, measure_leakage
+from qlorabench.engines.measure import measure_leakage
+from qlorabench.engines.scene import AttackSpec
 from qlorabench.federation.bench import Bench, SystemSpec, describe
 from qlorabench.hashing import digest
 from qlorabench.seeding import Seed

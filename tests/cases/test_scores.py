@@ -2,6 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qlorabench.engines import run as running
+from qlorabench.engines.pool import JobFailed
 
 from .conftest import Invoke
 
@@ -68,3 +74,22 @@ def test_the_control_of_one_seed_is_trained_where_only_that_seed_is_asked_for(in
     (found,) = [row for row in rows_of(inputs, "skewed") if row["metric"] == "auc"]
     assert "control: seed 5's adapters" in found["note"]
     assert len(list((inputs / "runs" / "skewed" / "transcripts").iterdir())) == 2
+
+
+def test_a_control_that_was_not_trained_fails_the_cell_that_needs_it(
+    invoke: Invoke, inputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = running.ensure_trained
+
+    def ensure_trained(pool: Any, spec: Any, *arguments: Any, **named: Any) -> None:
+        if spec.seed == 7:
+            raise JobFailed("RuntimeError: diverged")
+        original(pool, spec, *arguments, **named)
+
+    monkeypatch.setattr(running, "ensure_trained", ensure_trained)
+    (inputs / "skewed.yaml").write_text(SKEWED)
+    invoke("run", "skewed.yaml")
+    found = {row["seed"]: row for row in rows_of(inputs, "skewed") if row["kind"] == "leakage" and row["headline"]}
+    assert {seed: row["status"] for seed, row in found.items()} == {5: "failed", 7: "failed", 9: "ok"}
+    assert "its control, the federation of seed 7, was not trained: RuntimeError: diverged" in found[5]["note"]
+    assert found[5]["value"] is None

@@ -3,7 +3,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from qlorabench.engines.measure import AttackSpec, measure_bandwidth, measure_leakage, measure_utility
+from qlorabench.engines.measure import measure_bandwidth, measure_leakage, measure_utility
+from qlorabench.engines.scene import AttackSpec
 from qlorabench.errors import UserError
 from qlorabench.threats.models import ThreatSpec
 

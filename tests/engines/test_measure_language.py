@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from qlorabench.engines.measure import AttackSpec, measure_leakage, measure_utility, trained_scene
+from qlorabench.engines.measure import measure_leakage, measure_utility
+from qlorabench.engines.scene import AttackSpec, trained_scene
 from qlorabench.tasks.encoding import collate
 from qlorabench.threats.models import ThreatSpec
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from qlorabench.engines import scene as scenes
-from qlorabench.engines.measure import AttackSpec, measure_leakage, measure_utility
+from qlorabench.engines.measure import measure_leakage, measure_utility
+from qlorabench.engines.scene import AttackSpec
 from qlorabench.scoring.verdicts import judge_adapter, judge_membership
 from qlorabench.threats.claims import AdapterClaim, MembershipClaim
 from qlorabench.threats.lab import NotFiniteError

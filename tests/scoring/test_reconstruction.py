@@ -229,3 +229,13 @@ def test_a_claim_of_what_nobody_wrote_leaks_nothing_of_the_mean():
     other = [sentences(2, i + 50, words=range(5000, 5040)) for i in range(8)]
     row = clients_row(ReconstructionClaim(tuple(exact(i, o) for i, o in enumerate(other))), truths, controls)
     assert (row.value, row.leakage, row.leakage_low) == (0.0, 0.0, 0.0)
+
+
+def test_a_client_that_wrote_no_word_is_left_out_of_the_mean():
+    truths = [sentences(4, i) for i in range(8)]
+    truths.append(Sentences((), ("🎉",)))
+    controls = [sentences(4, 90 + i) for i in range(9)]
+    claim = ReconstructionClaim(tuple(exact(i, truth) for i, truth in enumerate(truths[:8])))
+    rows = judge_reconstruction(claim, truths, [[control] for control in controls], rng=np.random.default_rng(0))
+    found = {row.metric: row for row in rows}["exact_clients"]
+    assert (found.value, found.n) == (1.0, 8)

@@ -4,7 +4,8 @@ from pathlib import Path
 from unittest import mock
 
 from qlorabench.engines import measure
-from qlorabench.engines.measure import AttackSpec, measure_leakage
+from qlorabench.engines.measure import measure_leakage
+from qlorabench.engines.scene import AttackSpec
 from qlorabench.plugins import registry
 from qlorabench.threats.models import presets
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from qlorabench.engines.measure import trained_scene
+from qlorabench.engines.scene import trained_scene
 from qlorabench.seeding import Seed
 from qlorabench.threats.capabilities import Capability
 from qlorabench.threats.challenge import draw_challenge
