@@ -23,7 +23,7 @@ from qlorabench.records.journal import Journal, latest
 from qlorabench.records.record import Record, Status, validated
 from qlorabench.scoring.score import Score
 from qlorabench.seeding import Seed
-from qlorabench.suite.plan import Cell, Plan, matches
+from qlorabench.suite.plan import Cell, Plan
 from qlorabench.suite.resolve import ResolvedSuite
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Run:
                 self._run_task(task, backbone, data, missing, journal)
 
     def _wanted(self, cell: Cell) -> bool:
-        return self.only is None or matches(cell.label, self.only)
+        return self.only is None or cell.matches(self.only)
 
     def _load(self, task: str) -> tuple[Backbone, Data]:
         from qlorabench.tasks.backbones import load_backbone
