@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from qlorabench.engines.failures import AttackFailed
 from qlorabench.engines.scene import AttackSpec, Scene, trained_scene
 from qlorabench.federation.bench import Bench
 from qlorabench.plugins import registry
@@ -36,27 +37,21 @@ def control_of(
     """Return how the candidates are matched, with what the attack says of them untrained, and words on that control.
 
     The same attack looks from the same seat at the federation of another seed, and is asked about those pairs of which
-    that federation trained on neither; else, where it needs no updates, at the bare backbone. Raises ValueError where
-    its scores are not one finite number a candidate.
+    that federation trained on neither; else, where it needs no updates, at the bare backbone. Raises AttackFailed where
+    the attack fails there.
     """
     matched = Matched(challenge.pairs, challenge.strata)
     said = [challenge.uncontrolled] if challenge.uncontrolled else []
     view, kept, where = _untrained(bench, scene, out, attack, challenge)
     if view is None:
         return matched, "; ".join([*said, where])
-    claim = run(view)
-    if not isinstance(claim, MembershipClaim):
-        raise ValueError(
-            f"an attack claimed a {type(claim).__name__} of an adapter that was trained without its candidates"
-        )
-    scores = np.asarray(claim.scores, np.float64)
-    if scores.shape != (kept.sum(),) or not np.isfinite(scores).all():
-        raise ValueError(
-            f"{where}: a membership claim of {kept.sum()} candidates has scores of the shape {scores.shape}, "
-            f"{np.count_nonzero(~np.isfinite(scores))} of them not finite"
-        )
+    try:
+        claim = run(view)
+    except AttackFailed as error:
+        raise AttackFailed(f"{where}: {error}") from error
+    assert isinstance(claim, MembershipClaim)  # the goal is membership, and forms of claims were checked
     null = np.full(len(kept), np.nan)
-    null[kept] = scores
+    null[kept] = np.asarray(claim.scores, np.float64)
     return Matched(challenge.pairs, challenge.strata, null), "; ".join([*said, where])
 
 

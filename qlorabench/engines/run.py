@@ -27,7 +27,7 @@ from qlorabench.records.journal import Journal
 from qlorabench.records.planned import planned, write_plan
 from qlorabench.records.record import Record, Status
 from qlorabench.scoring.score import Score
-from qlorabench.suite.plan import Cell, Plan, matches
+from qlorabench.suite.plan import Cell, Plan
 from qlorabench.suite.resolve import ResolvedSuite
 from qlorabench.threats.claims import Goal
 
@@ -91,7 +91,7 @@ class Run:
                 self._run_task(backbone, {seed: prepared[seed] for seed in seeds}, missing, journal)
 
     def _wanted(self, cell: Cell) -> bool:
-        return self.only is None or matches(cell.label, self.only)
+        return self.only is None or cell.matches(self.only)
 
     def _load(self, task: str) -> tuple[Backbone, dict[int, PreparedTask]]:
         """Return a task's backbone and its data under each seed; says what was left out."""

@@ -43,6 +43,10 @@ class Cell:
         tail = f"/{self.threat.label}/{self.attack.label}" if self.threat and self.attack else f"/{self.kind}"
         return f"{self.task}/{system}/seed-{self.seed}{tail}"
 
+    def matches(self, pattern: str) -> bool:
+        """Tell whether its path has a part that ``pattern`` matches, with ``*``, ``?`` and ``[...]`` as in a shell."""
+        return bool(pattern) and (pattern in self.label or fnmatchcase(self.label, f"*{pattern}*"))
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -83,12 +87,13 @@ _COMPARED = 2000
 
 def select(plan: Plan, pattern: str | None) -> list[Cell]:
     """Return the cells that ``--only`` asks for, all of them without a pattern; raises UserError where it is none."""
-    found = [cell for cell in plan.cells if pattern is None or matches(cell.label, pattern)]
+    found = [cell for cell in plan.cells if pattern is None or cell.matches(pattern)]
     if found or pattern is None:
         return found
-    labels = [cell.label for cell in plan.cells[:_COMPARED]]
+    cells = plan.cells[:_COMPARED]
+    labels = [cell.label for cell in cells]
     mended = _mended(pattern[:200], labels)
-    near = [label for label in labels if matches(label, mended)]
+    near = [cell.label for cell in cells if cell.matches(mended)]
     hint = f" Did you mean '{mended}'?" if near else ""
     raise UserError(
         f"--only {pattern[:200]!r} matches none of the {len(plan.cells)} cells.{hint} A pattern is held against the "
@@ -105,11 +110,6 @@ def _mended(pattern: str, labels: Iterable[str]) -> str:
         close = [] if "*" in part else difflib.get_close_matches(part, known, n=1, cutoff=0.5)
         parts.append(close[0] if close else part)
     return "/".join(parts)
-
-
-def matches(label: str, pattern: str) -> bool:
-    """Tell whether a cell's path has a part that ``pattern`` matches, with ``*``, ``?`` and ``[...]`` as in a shell."""
-    return bool(pattern) and (pattern in label or fnmatchcase(label, f"*{pattern}*"))
 
 
 def make_plan(suite: ResolvedSuite) -> Plan:

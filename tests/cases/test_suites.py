@@ -147,10 +147,10 @@ def test_check_says_which_files_it_ran_and_prints_names_as_text_within_112_colum
     path = suite(inputs, "files.yaml", ("[calibrated-loss]", attacks), ("[server]", every))
     done = invoke("check", path)
     assert done.returncode == 0, done.stderr
-    unbroken = done.stdout.replace("\n", "")
-    assert unbroken.count("code that was run: ") == 2
-    assert unbroken.count("outside of the suite's folder") == 1
-    assert "[red]outside[" in done.stdout
+    unbroken = re.sub(r"\s", "", done.stdout)  # lines break at different places for folders of different lengths
+    assert unbroken.count("codethatwasrun:") == 2
+    assert unbroken.count("outsideofthesuite'sfolder") == 1
+    assert "[red]outside[" in unbroken
     assert "[/data/x]" in unbroken
     assert not re.search("[\x1b\u202e]", done.stdout)
     assert max(map(len, done.stdout.splitlines())) <= 112

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from qlorabench.engines import scene as scenes
+from qlorabench.engines.failures import AttackFailed
 from qlorabench.engines.measure import measure_leakage, measure_utility
 from qlorabench.engines.scene import AttackSpec
 from qlorabench.scoring.verdicts import judge_adapter, judge_membership
@@ -64,7 +65,7 @@ def test_an_attack_that_asks_a_model_that_blew_up_fails(bench, tmp_path, monkeyp
         return {name: torch.full_like(t, 1e30) for name, t in value.items()} if isinstance(value, dict) else value
 
     monkeypatch.setattr(scenes, "observe", broken)
-    with pytest.raises(NotFiniteError, match=r"largest weight is 1e\+30"):
+    with pytest.raises(AttackFailed, match=r"NotFiniteError in calibrated_loss.py.*largest weight is 1e\+30"):
         measure_leakage(bench, spec, tmp_path, attack)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from qlorabench.engines.failures import AttackFailed
 from qlorabench.engines.federations import ensure_trained
 from qlorabench.engines.measure import measure_leakage
 from qlorabench.engines.null import null_seed
@@ -153,7 +154,7 @@ def test_what_the_control_asks_is_not_the_attacks_queries(bench, trained):
 
 
 def test_a_control_whose_scores_are_no_numbers_fails(recorded):
-    with pytest.raises(ValueError, match=r"control: the bare backbone: .* not finite"):
+    with pytest.raises(AttackFailed, match=r"control: the bare backbone: .* not finite"):
         recorded("Wild", "client", second=False)
 
 
