@@ -17,13 +17,15 @@ from qlorabench.records.results import read_results
 from qlorabench.report import render
 
 ROOT = Path(__file__).resolve().parent.parent
+SEEDS = {"quickstart": (0, 1, 2)}
+"""Seeds in place of those of the suite as it ships, where a headline rests on them."""
 KEPT = ("manifest.json", "suite.yaml", "plan.json")
 
 
 def renew(name: str) -> int:
     """Run one suite and copy what is kept of it; return the exit code of the run."""
     out = ROOT / "runs" / name
-    code = run_and_report(name, out=out, only=None, workers=None)
+    code = run_and_report(name, out=out, only=None, workers=None, seeds=SEEDS.get(name))
     target = ROOT / "results" / name
     target.mkdir(parents=True, exist_ok=True)
     for file in KEPT:

@@ -85,13 +85,28 @@ def run_suite(
     only: Annotated[
         str | None, typer.Option(metavar="PATTERN", help="cells whose path matches, as in '*/server/*'")
     ] = None,
+    seeds: Annotated[
+        str | None, typer.Option(metavar="LIST", help="seeds in place of the suite's, as in 0,1,2")
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, max=1024, help="processes [default: one for each core]")] = None,
     debug: Annotated[bool, typer.Option("--debug", help="print the whole traceback of what fails")] = False,
 ) -> None:
     """Train what has to be trained, attack it, and write records; the same command resumes."""
     from qlorabench.cli.run import run_and_report
 
-    raise typer.Exit(run_and_report(suite, out=_folder(out), only=only, workers=workers, debug=debug))
+    raise typer.Exit(
+        run_and_report(suite, out=_folder(out), only=only, workers=workers, debug=debug, seeds=_seeds(seeds))
+    )
+
+
+def _seeds(said: str | None) -> list[int] | None:
+    """Return the seeds of a list such as ``0,1,2``; raises UserError where it is none."""
+    if said is None:
+        return None
+    parts = [part.strip() for part in said.split(",")]
+    if not all(part.isascii() and part.isdigit() and len(part) < 20 for part in parts):
+        raise UserError(f"--seeds {said[:200]!r} is no list of whole numbers, as in 0,1,2")
+    return [int(part) for part in parts]
 
 
 def _folder(out: str | None) -> Path | None:

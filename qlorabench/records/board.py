@@ -80,6 +80,8 @@ class BoardRow:
     bytes_total: Quantity
     epsilon: Quantity
     """Largest epsilon of a client; without a value where no differential privacy is accounted."""
+    dropout: Quantity
+    """Highest rate at which clients drop out while they train; without a value in results of before it was recorded."""
     leaks: Mapping[str, Leak]
     """By goal."""
 

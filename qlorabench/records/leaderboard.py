@@ -100,6 +100,7 @@ class _Part:
                     bytes_up_client_round=quantity("bandwidth", "bytes_up_client_round"),
                     bytes_total=quantity("bandwidth", "bytes_total"),
                     epsilon=quantity("utility", "epsilon"),
+                    dropout=quantity("utility", "dropout"),
                     leaks=leaks,
                 )
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from qlorabench.hashing import file_sha256
 PACKAGES = ("torch", "transformers", "peft", "opacus", "bitsandbytes", "safetensors", "numpy", "scipy", "tokenizers")
 
 
-def write_manifest(out: Path, *, suite: Path, run_facts: Mapping[str, Mapping[str, Any]]) -> None:
+def write_manifest(out: Path, *, suite: Path, seeds: Sequence[int], run_facts: Mapping[str, Mapping[str, Any]]) -> None:
     """Write manifest.json beside the journal, and a copy of the suite."""
     text = suite.read_text("utf-8")
     (out / "suite.yaml").write_text(text, "utf-8")
@@ -29,6 +29,7 @@ def write_manifest(out: Path, *, suite: Path, run_facts: Mapping[str, Mapping[st
             "python": platform.python_version(),
             "packages": {name: metadata.version(name) for name in PACKAGES},
             "suite_sha256": file_sha256(suite),
+            "seeds": list(seeds),
             "tasks": {name: dict(facts) for name, facts in run_facts.items()},
             "hardware": _hardware(),
         },

@@ -38,8 +38,21 @@ _TROUBLE: tuple[State, ...] = ("failed", "timeout", "unscored", "not run")
 
 def title(task: TaskBoard) -> str:
     """Return the heading of one part of a board."""
-    where = f", in {task.folder}" if task.folder else ""
-    return f"{task.suite} / {task.task}, {plural(len(task.seeds), 'seed')}{where}"
+    parts = [plural(len(task.seeds), "seed"), dropout_text(task), f"in {task.folder}" if task.folder else ""]
+    return f"{task.suite} / {task.task}, {', '.join(filter(None, parts))}"
+
+
+def dropout_text(task: TaskBoard) -> str:
+    """Return how much clients drop out while they train; empty where it was not recorded."""
+    systems: dict[float, list[str]] = {}
+    for row in task.rows:
+        if row.dropout.value is not None:
+            systems.setdefault(row.dropout.value, []).append(row.system)
+    if len(systems) < 2:
+        return "".join("dropout off" if rate == 0 else f"dropout {rate:g}" for rate in systems)
+    off = " (off in the others)" if 0.0 in systems else ""
+    rates = (f"{rate:g} in {', '.join(names)}" for rate, names in sorted(systems.items()) if rate)
+    return f"dropout {'; '.join(rates)}{off}"
 
 
 def legend(board: Board) -> tuple[str, ...]:

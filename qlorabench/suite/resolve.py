@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from qlorabench.errors import UserError
 from qlorabench.suite.schema import SuiteConfig, TaskConfig
 from qlorabench.threats.attack import Attack, misfit
 from qlorabench.threats.models import ThreatModel
@@ -58,3 +61,11 @@ class ResolvedSuite:
     """Task -> system name -> system."""
     threats: tuple[ThreatModel, ...]
     attacks: tuple[ResolvedAttack, ...]
+
+    def with_seeds(self, seeds: Sequence[int]) -> ResolvedSuite:
+        """Return the suite with other seeds; raises UserError where they are none that a suite may have."""
+        try:
+            config = SuiteConfig.model_validate({**self.config.model_dump(mode="json"), "seeds": list(seeds)})
+        except ValidationError as error:
+            raise UserError(f"seeds: {error.errors()[0]['msg']}") from error
+        return replace(self, config=config)

@@ -204,3 +204,15 @@ def test_terminal_needs_no_unicode():
     print_table(leaderboard(RECORDS), console)
     console.file.flush()
     assert b"leakage: membership" in raw.getvalue()
+
+
+def test_dropout_of_the_clients_stands_in_the_heading():
+    def heading(**rates):
+        rows = [row for name in ("a", "b") for row in costs(name)]
+        rows += [record(system=name, metric="dropout", value=rate) for name, rate in rates.items()]
+        return render(leaderboard(rows), "markdown").splitlines()[0]
+
+    assert heading() == "### s / t, 1 seed"
+    assert heading(a=0.0, b=0.0) == "### s / t, 1 seed, dropout off"
+    assert heading(a=0.1, b=0.1) == "### s / t, 1 seed, dropout 0.1"
+    assert heading(a=0.1, b=0.0) == "### s / t, 1 seed, dropout 0.1 in a (off in the others)"
