@@ -69,17 +69,3 @@ def _writing(path: Path) -> Iterator[None]:
             f"{path} cannot be written: {error.strerror or error}. Free space there or mend its permissions, and give "
             "the same command again: what was written before is whole, and the run goes on from there."
         ) from error
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Read JSON lines; a last line that was cut short by a kill is cut from the file as well.
-
-    Raises ValueError where a line before the last one is damaged.
-    """
-    if not path.exists():
-        return []
-    whole, _, rest = path.read_bytes().rpartition(b"\n")
-    if rest:
-        with path.open("r+b") as file:
-            file.truncate(len(whole) + 1 if whole else 0)
-    return [json.loads(line) for line in whole.split(b"\n") if line]

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from qlorabench.files import append_lines
+from qlorabench.files import append_lines, write_atomic
 
 SEAL = "seal"
 """Entry that holds the checksum of the others: 16 hex digits of SHA-256."""
@@ -44,6 +44,11 @@ def read_sealed(data: bytes) -> dict[str, Any]:
 def append_sealed(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Append one sealed JSON object a line, and return when they are on the disk."""
     append_lines(path, map(sealed, rows))
+
+
+def write_sealed_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write one sealed JSON object a line by an atomic rename."""
+    write_atomic(path, "".join(json.dumps(sealed(row), separators=(",", ":")) + "\n" for row in rows).encode())
 
 
 def read_sealed_lines(path: Path, *, torn: bool = False) -> list[dict[str, Any]]:

@@ -7,13 +7,15 @@
     transcripts/<key>/messages/00007.safetensors  its exact bytes
     secrets/<key>/server/0003.safetensors         the server's adapter before round 3
     secrets/<key>/rounds.jsonl                    which examples each client drew in a round
+
+Every file is checked when it is read. JSON carries a seal (see `qlorabench.sealing`), the index has the SHA-256 of each
+message, and each round that of the server's adapters around it. Lines are numbered, so that a lost one is missed.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +27,8 @@ from qlorabench.errors import DamagedError, UserError
 from qlorabench.federation import wire
 from qlorabench.federation.facts import PublicFacts
 from qlorabench.federation.state import State
-from qlorabench.files import append_lines, read_lines, write_atomic, write_json
+from qlorabench.files import write_atomic, write_json
+from qlorabench.sealing import append_sealed, read_sealed, read_sealed_lines, sealed, write_sealed_lines
 
 
 @dataclass(frozen=True)
@@ -53,17 +56,20 @@ class Transcript:
         """The public parameters; raises UserError where the file is missing or damaged."""
         path = self.folder / "public.json"
         try:
-            return PublicFacts.from_json(json.loads(path.read_text()))
+            return PublicFacts.from_json(read_sealed(path.read_bytes()))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise self._damaged("public.json", error) from error
 
     @cached_property
     def messages(self) -> tuple[Message, ...]:
-        """Every message, in order."""
+        """Every message, in order; one whose line a kill cut short never was. Raises UserError where one is lost."""
         try:
-            return tuple(Message(**row) for row in read_lines(self.folder / "index.jsonl"))
-        except (ValueError, TypeError) as error:
+            messages = tuple(Message(**row) for row in read_sealed_lines(self.folder / "index.jsonl", torn=True))
+        except (OSError, ValueError, TypeError) as error:
             raise self._damaged("index.jsonl", error) from error
+        if [message.sequence for message in messages] != list(range(len(messages))):
+            raise self._damaged("index.jsonl", "lines are missing")
+        return messages
 
     def select(self, direction: str, *, client: int | None = None) -> list[Message]:
         """Return the messages in ``direction``, of ``client`` alone where one is given."""
@@ -111,18 +117,57 @@ class Secrets:
     folder: Path
 
     def server_adapter(self, round: int) -> State:
-        """Return the travelling tensors of the server before ``round`` (``rounds`` for the final ones)."""
-        path = self.folder / "server" / f"{round:04d}.safetensors"
+        """Return the travelling tensors of the server before ``round`` (``rounds`` for the final ones).
+
+        Raises UserError where they are missing, or are not what was recorded.
+        """
+        path = self.path_of(round)
+        adapters = {name: sha256 for row in self._rounds for name, sha256 in row["adapters"].items()}
         try:
-            return wire.from_bytes(path.read_bytes())
-        except (OSError, UserError) as error:
-            raise DamagedError(
-                f"{path} is missing or damaged ({error}). Remove {self.folder} and run again."
-            ) from error
+            data = path.read_bytes()
+        except OSError as error:
+            raise self.damaged(path.name, error) from error
+        if hashlib.sha256(data).hexdigest() != adapters.get(path.name):
+            raise self.damaged(path.name, "it is not what was recorded")
+        return wire.from_bytes(data)
 
     def batches(self, client: int) -> list[list[list[int]]]:
-        """Return, for each round and step, the data-set rows that ``client`` trained on."""
-        return [row["batches"][client] for row in read_lines(self.folder / "rounds.jsonl")]
+        """Return, for each round and step, the data-set rows that ``client`` trained on.
+
+        Raises UserError where a round is missing or damaged.
+        """
+        rounds = self._rounds
+        if not rounds or rounds[-1]["rounds_left"]:
+            raise self.damaged("rounds.jsonl", "its last rounds are missing")
+        return [row["batches"][client] for row in rounds]
+
+    @cached_property
+    def _rounds(self) -> list[dict[str, Any]]:
+        return self.rounds()
+
+    def rounds(self, *, torn: bool = False) -> list[dict[str, Any]]:
+        """Return the lines of rounds.jsonl; ``torn`` is whether a kill may have cut the last one short.
+
+        Raises UserError where a line is damaged, or lost between others.
+        """
+        try:
+            rounds = read_sealed_lines(self.folder / "rounds.jsonl", torn=torn)
+        except (OSError, ValueError) as error:
+            raise self.damaged("rounds.jsonl", error) from error
+        if [row["round"] for row in rounds] != list(range(len(rounds))):
+            raise self.damaged("rounds.jsonl", "lines are missing")
+        return rounds
+
+    def path_of(self, round: int) -> Path:
+        """Return where the server's adapter before ``round`` is kept."""
+        return self.folder / "server" / f"{round:04d}.safetensors"
+
+    def damaged(self, what: str, why: object) -> DamagedError:
+        """Return the error that names a file, what is wrong with it, and how to mend it."""
+        return DamagedError(
+            f"{self.folder} is damaged at {what}: {why}. Remove that folder (and its namesake under transcripts/) and "
+            "run the suite again; finished records are kept."
+        )
 
 
 class FederationStore:
@@ -138,13 +183,21 @@ class FederationStore:
         return (self.transcript.folder / "public.json").exists() and self._reread().finished
 
     def begin(self, facts: PublicFacts) -> int:
-        """Write the public facts, drop a half-written round, and return the first round to train."""
-        write_json(self.transcript.folder / "public.json", facts.to_json())
+        """Write the public facts, drop a half-written round, and return the first round to train.
+
+        Raises UserError where what is on the disk is damaged.
+        """
+        write_json(self.transcript.folder / "public.json", sealed(facts.to_json()))
         for folder in (self.transcript.folder, self.secrets.folder):
             for partial in folder.rglob(".*.part"):  # what a kill left of a file that was being written
                 partial.unlink()
-        done = self._reread().complete_rounds(facts.clients)
-        self._cut(done)
+        transcript = self._reread()
+        done = transcript.complete_rounds(facts.clients)
+        _keep(transcript.folder / "index.jsonl", [asdict(m) for m in transcript.messages], done)
+        rounds = self.secrets.rounds(torn=True)
+        if len(rounds) < done:
+            raise self.secrets.damaged("rounds.jsonl", f"{len(rounds)} rounds, where the transcript has {done}")
+        _keep(self.secrets.folder / "rounds.jsonl", rounds, done)
         return done
 
     def broadcast(self, round: int) -> bytes:
@@ -163,10 +216,15 @@ class FederationStore:
         batches: Sequence[Sequence[Sequence[int]]],
     ) -> None:
         """Write the messages and the secrets of a round; the lines of the index come last."""
-        if round == 0:
-            self._write_server(0, server)
-        self._write_server(round + 1, following)
-        append_lines(self.secrets.folder / "rounds.jsonl", [{"round": round, "batches": batches}])
+        adapters = {round: server, round + 1: following} if round == 0 else {round + 1: following}
+        line = {
+            "round": round,
+            "rounds_left": self.transcript.facts.training.rounds - 1 - round,
+            "adapters": {self.secrets.path_of(i).name: self._write_server(i, a) for i, a in adapters.items()},
+            "batches": batches,
+        }
+        append_sealed(self.secrets.folder / "rounds.jsonl", [line])
+        self.secrets = Secrets(self.secrets.folder)  # one that has not read the file before
         self._write_messages(round, [(None, broadcast), *enumerate(updates)])
 
     def write_last(self, broadcast: bytes) -> None:
@@ -174,22 +232,21 @@ class FederationStore:
         rounds = self.transcript.facts.training.rounds
         self._write_messages(rounds, [(None, broadcast)])
 
-    def _write_server(self, round: int, server: Mapping[str, Tensor]) -> None:
-        write_atomic(self.secrets.folder / "server" / f"{round:04d}.safetensors", wire.to_bytes(server))
+    def _write_server(self, round: int, server: Mapping[str, Tensor]) -> str:
+        """Write the server's adapter, and return its SHA-256."""
+        data = wire.to_bytes(server)
+        write_atomic(self.secrets.path_of(round), data)
+        return hashlib.sha256(data).hexdigest()
 
     def _write_messages(self, round: int, rows: Sequence[tuple[int | None, bytes]]) -> None:
         start = len(self._reread().messages)
         messages = [_message(start + i, round, client, data) for i, (client, data) in enumerate(rows)]
         for message, (_, data) in zip(messages, rows, strict=True):
             write_atomic(self.transcript.path_of(message.sequence), data)
-        append_lines(self.transcript.folder / "index.jsonl", [asdict(m) for m in messages])
+        append_sealed(self.transcript.folder / "index.jsonl", [asdict(m) for m in messages])
 
     def _reread(self) -> Transcript:
         return Transcript(self.transcript.folder)
-
-    def _cut(self, rounds: int) -> None:
-        _keep(self.transcript.folder / "index.jsonl", lambda row: row["round"] < rounds)
-        _keep(self.secrets.folder / "rounds.jsonl", lambda row: row["round"] < rounds)
 
 
 def _message(sequence: int, round: int, client: int | None, data: bytes) -> Message:
@@ -197,8 +254,7 @@ def _message(sequence: int, round: int, client: int | None, data: bytes) -> Mess
     return Message(sequence, round, direction, client, len(data), hashlib.sha256(data).hexdigest())
 
 
-def _keep(path: Path, wanted: Any) -> None:
-    rows: Iterable[dict[str, Any]] = [row for row in read_lines(path) if wanted(row)]
-    text = "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows)
+def _keep(path: Path, rows: Sequence[Mapping[str, Any]], rounds: int) -> None:
+    """Leave those of ``rows`` in a file that are of the first ``rounds``."""
     if path.exists():
-        write_atomic(path, text.encode())
+        write_sealed_lines(path, [row for row in rows if row["round"] < rounds])

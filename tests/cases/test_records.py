@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,23 @@ import pytest
 from .conftest import Invoke
 
 OUT = Path("runs/base")
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the folder of one run is kept for the tests that change its journal."""
+    return tmp_path_factory.mktemp("kept") / "base"
+
+
+@pytest.fixture
+def base_run(invoke: Invoke, kept: Path) -> Path:
+    """The folder of a run of base.yaml."""
+    if kept.exists():
+        shutil.copytree(kept, OUT)
+    else:
+        run(invoke, "base.yaml")
+        shutil.copytree(OUT, kept)
+    return OUT
 
 
 def write(to: str, **changes: tuple[str, str]) -> Path:
@@ -172,3 +190,103 @@ def test_a_cell_that_is_missing_is_measured_again(invoke: Invoke) -> None:
     assert rows_of(board(invoke, OUT))["plain"]["utility_server"]["state"] == "not run"
     run(invoke, "base.yaml")
     assert board(invoke, OUT) == first
+
+
+@pytest.mark.parametrize(
+    ("file", "kind"),
+    [
+        ("transcripts/*/public.json", "bandwidth"),
+        ("transcripts/*/index.jsonl", "bandwidth"),
+        ("secrets/*/rounds.jsonl", "utility"),
+        ("secrets/*/server/0002.safetensors", "utility"),
+    ],
+)
+def test_a_flipped_byte_of_a_federation_is_told_and_mended(invoke: Invoke, file: str, kind: str) -> None:
+    run(invoke, "base.yaml")
+    first = board(invoke, OUT)
+    journal = OUT / "records.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join(line for line in lines if json.loads(line)["kind"] != kind))
+    path = min(OUT.glob(file))
+    data = path.read_bytes()
+    middle = len(data) // 2
+    path.write_bytes(data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :])
+    done = invoke("run", "base.yaml", "--out", OUT)
+    assert done.returncode == 2
+    assert "is damaged at" in done.stderr
+    assert "Remove that folder" in done.stderr
+    for part in ("transcripts", "secrets"):
+        shutil.rmtree(OUT / part / path.relative_to(OUT).parts[1])
+    run(invoke, "base.yaml")
+    assert board(invoke, OUT) == first
+
+
+def swap(old: str, new: str) -> Any:
+    return lambda line: line.replace(old, new)
+
+
+def resealed(**fields: Any) -> Any:
+    """A line with other numbers, as a program writes that is not ours: without rows and seal, as older journals are."""
+
+    def change(line: str) -> str:
+        row = {**json.loads(line), **fields}
+        return json.dumps({name: value for name, value in row.items() if name not in ("rows", "seal")})
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (swap('"leakage":0.', '"leakage":7.'), "leakage: "),
+        (swap('"headline":true', '"headline":false'), "its seal does not fit"),
+        (swap('"n":', '"n":-'), "n: "),
+        (swap('"threat":"server"', '"threat":"nobody"'), "its seal does not fit"),
+        (swap('"seed":0', '"seed":0.5'), "seed: "),
+        (resealed(leakage=7.5), "leakage: .*less than or equal to 1, found 7.5"),
+        (resealed(value=float("nan")), "NaN is no number of JSON"),
+        (resealed(leakage_low=0.9, leakage_high=0.1), "leakage_low: 0.9 is above the other end, 0.1"),
+        (resealed(kind="rumour"), "kind: "),
+        (resealed(goal="glory"), "goal: 'glory' is none of reconstruction"),
+        (resealed(attack=None), "threat, attack and goal"),
+        (resealed(seconds=-1.0), "seconds: "),
+        (resealed(headline="yes"), "headline: "),
+        (lambda line: "[" * 100_000, "nested too deeply"),
+        (lambda line: line[:40] + "\x00" + line[40:], "not a JSON object"),
+    ],
+)  # fmt: skip
+def test_a_damaged_line_of_the_journal_is_told_with_its_number(
+    invoke: Invoke, base_run: Path, change: Any, said: str
+) -> None:
+    journal = base_run / "records.jsonl"
+    lines = journal.read_text().splitlines()
+    number = next(i for i, line in enumerate(lines) if '"metric":"auc"' in line)
+    changed = change(lines[number])
+    assert changed != lines[number]
+    journal.write_text("\n".join([*lines[:number], changed, *lines[number + 1 :]]) + "\n")
+    done = invoke("leaderboard", journal.parent)
+    assert done.returncode == 2
+    assert re.search(rf"records\.jsonl, line {number + 1}: .*{said}", done.stderr), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_journal_that_is_no_text_is_told(invoke: Invoke, base_run: Path) -> None:
+    journal = base_run / "records.jsonl"
+    journal.write_bytes(b"\xff\xfe\n" + journal.read_bytes())
+    done = invoke("leaderboard", journal.parent)
+    assert (done.returncode, "line 1: not a JSON object" in done.stderr) == (2, True)
+
+
+def test_another_seat_than_the_planned_one_is_told(invoke: Invoke, base_run: Path) -> None:
+    """Rows of a block agree with each other, and not with the plan."""
+    journal = base_run / "records.jsonl"
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    number = next(i for i, row in enumerate(lines) if row["threat"])
+    block = [row for row in lines if row["key"] == lines[number]["key"]]
+    for row in block:
+        row["threat"] = "nobody"
+        del row["rows"], row["seal"]
+    journal.write_text("".join(json.dumps(row) + "\n" for row in lines))
+    done = invoke("leaderboard", journal.parent)
+    assert done.returncode == 2
+    assert f"line {number + 1}: threat: 'nobody', where plan.json has 'server'" in done.stderr
