@@ -19,6 +19,8 @@ from qlorabench.cli.app import run
 from qlorabench.engines.pool import JobFailed
 from qlorabench.errors import UserError
 
+from .make_models import build
+
 INPUTS = Path(__file__).parent / "inputs"
 
 Invoke = Callable[..., subprocess.CompletedProcess[str]]
@@ -54,8 +56,7 @@ class InProcessPool:
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the tiny models, built once."""
     folder = tmp_path_factory.mktemp("built") / "models"
-    script = Path(__file__).parent / "make_models.py"
-    subprocess.run([sys.executable, str(script), str(folder)], check=True, capture_output=True)
+    build(folder)
     return folder
 
 
