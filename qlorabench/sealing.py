@@ -16,6 +16,7 @@ from qlorabench.files import append_lines, write_atomic
 
 SEAL = "seal"
 """Entry that holds the checksum of the others: 16 hex digits of SHA-256."""
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def sealed(row: Mapping[str, Any], *, besides: Collection[str] = ()) -> dict[str, Any]:
@@ -73,5 +74,4 @@ def read_sealed_lines(path: Path, *, torn: bool = False) -> list[dict[str, Any]]
 
 def _checksum(row: Mapping[str, Any], besides: Collection[str]) -> str:
     held = {name: value for name, value in row.items() if name not in besides}
-    text = json.dumps(held, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(_CANONICAL.encode(held).encode()).hexdigest()[:16]

@@ -7,8 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qlorabench.errors import UserError
+from qlorabench.records.board import GOALS
 from qlorabench.records.journal import Journal, latest
 from qlorabench.records.record import Record
+from qlorabench.threats.claims import Goal
 from tests.records.rows import leak, lost, record
 
 BLOCKS = [
@@ -185,3 +187,66 @@ def test_latest_agrees_with_a_naive_loop(tries):
     for seed in order:
         naive += [block for block in blocks if block[0].seed == seed][-1]
     assert latest(row for block in blocks for row in block) == naive
+
+
+def test_appending_reads_the_end_alone(tmp_path):
+    """A long journal costs no more to append to than a short one: what lies before its last block is not read."""
+    journal = Journal(tmp_path / "j")
+    block = [record(metric=f"m{i}", note="x" * 200) for i in range(10)]
+    for seed in range(40):
+        journal.append([replace(row, seed=seed, key=f"k{seed}") for row in block])
+    data = journal.path.read_bytes()
+    journal.path.write_bytes(b"\xff" * 1000 + data[1000:])
+    journal.append([record(seed=99)])
+    assert journal.path.read_bytes().startswith(b"\xff" * 1000)
+    journal.path.write_bytes(data)
+    assert len(journal.read()) == 400
+
+
+def test_a_block_longer_than_the_end_that_is_read_first_is_cut_whole(tmp_path):
+    journal = Journal(tmp_path / "j")
+    journal.append([record()])
+    whole = journal.path.read_bytes()
+    journal.append([record(seed=1, metric=f"m{i}", note="x" * 2000) for i in range(200)])
+    journal.path.write_bytes(journal.path.read_bytes()[:-10])
+    assert journal.recover() > 64 * 1024
+    assert journal.path.read_bytes() == whole
+
+
+def test_damage_at_the_end_names_its_line_before_anything_is_cut(tmp_path):
+    journal = write(tmp_path / "records.jsonl")
+    data = journal.path.read_bytes()
+    journal.path.write_bytes(data + b"{nonsense\n")
+    number = len(data.splitlines()) + 1
+    with pytest.raises(UserError, match=f"line {number}: not a JSON object"):
+        journal.append([record(seed=9)])
+    assert journal.path.read_bytes() == data + b"{nonsense\n"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [leak(7.5), leak(0.5, 0.9, 0.1), record(n=-1), record(seed=-1), leak(0.5, goal="glory"), record(threat="server")],
+)
+def test_a_row_that_could_not_be_read_again_is_not_written(tmp_path, row):
+    journal = Journal(tmp_path / "j")
+    with pytest.raises(ValueError, match=r"^(leakage|leakage_low|n|seed|goal): |^threat, attack"):
+        journal.append([row])
+    assert not journal.path.exists()
+
+
+def test_characters_that_no_file_holds_are_replaced(tmp_path):
+    assert write(tmp_path / "j", [[record(note="cut \ud800 here")]]).read() == [record(note="cut ? here")]
+
+
+def test_seals_do_not_depend_on_what_a_cell_cost(tmp_path):
+    """Journals of two runs differ in seconds and memory alone."""
+    one, two = (
+        write(tmp_path / name, [[record(seconds=seconds, peak_bytes=peak)]])
+        for name, seconds, peak in (("a", 1.0, 10), ("b", 2.0, None))
+    )
+    seals = [json.loads(journal.path.read_text())["seal"] for journal in (one, two)]
+    assert seals[0] == seals[1]
+
+
+def test_goals_are_those_of_attacks():
+    assert set(GOALS) == {goal.value for goal in Goal}
