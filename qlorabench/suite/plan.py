@@ -6,7 +6,6 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import cached_property
 from typing import Literal
 
 from qlorabench.errors import UserError
@@ -36,12 +35,8 @@ class Cell:
     @property
     def label(self) -> str:
         """Path of the cell, which ``--only`` is matched against."""
-        return self.label_in(self.system.name)
-
-    def label_in(self, system: str) -> str:
-        """Return the path of the same cell of another system."""
         tail = f"/{self.threat.label}/{self.attack.label}" if self.threat and self.attack else f"/{self.kind}"
-        return f"{self.task}/{system}/seed-{self.seed}{tail}"
+        return f"{self.task}/{self.system.name}/seed-{self.seed}{tail}"
 
     def matches(self, pattern: str) -> bool:
         """Tell whether its path has a part that ``pattern`` matches, with ``*``, ``?`` and ``[...]`` as in a shell."""
@@ -71,14 +66,6 @@ class Plan:
             "positive control"
             for (task, name), system in systems.items()
         ]
-
-    @cached_property
-    def _by_label(self) -> dict[str, Cell]:
-        return {cell.label: cell for cell in self.cells}
-
-    def twin(self, cell: Cell) -> Cell:
-        """Return the same cell of the undefended twin, which is its positive control."""
-        return self._by_label[cell.label_in(cell.system.twin)]
 
 
 _COMPARED = 2000

@@ -34,7 +34,7 @@ def plan_of(tmp_path: Path):
 
 
 def twins(plan: Plan) -> dict[str, str]:
-    return {cell.system.name: plan.twin(cell).system.name for cell in plan.cells if cell.kind == "leakage"}
+    return {cell.system.name: cell.system.twin for cell in plan.cells}
 
 
 def test_every_system_has_a_twin_on_its_own_training(plan_of) -> None:
@@ -53,12 +53,11 @@ def test_every_system_has_a_twin_on_its_own_training(plan_of) -> None:
         "twin-of-private": "twin-of-private",
         "twin-of-slow": "twin-of-slow",
     }
+    cells = {(cell.system.name, cell.kind, cell.threat, cell.attack): cell for cell in plan.cells}
     for cell in plan.cells:
-        if cell.kind == "leakage":
-            twin = plan.twin(cell)
-            assert not twin.system.defenses
-            assert twin.system.task == cell.system.task
-            assert (twin.attack, twin.threat, twin.seed) == (cell.attack, cell.threat, cell.seed)
+        twin = cells[cell.system.twin, cell.kind, cell.threat, cell.attack]
+        assert not twin.system.defenses
+        assert twin.system.task == cell.system.task
 
 
 def test_an_undefended_system_of_the_suite_is_taken_however_it_came_by_its_settings(plan_of) -> None:
