@@ -124,6 +124,11 @@ class Secrets:
         """Return, for each round and step, the data-set rows that ``client`` trained on."""
         return [row["batches"][client] for row in read_lines(self.folder / "rounds.jsonl")]
 
+    def zero_updates(self) -> list[tuple[int, int]]:
+        """Return (round, client) of each update that is zero because training moved no weight."""
+        rows = read_lines(self.folder / "rounds.jsonl")
+        return [(row["round"], client) for row in rows for client in row.get("zero", ())]
+
 
 class FederationStore:
     """Writes a federation round by round: a round is on disk whole, or it never was."""
@@ -161,12 +166,16 @@ class FederationStore:
         broadcast: bytes,
         updates: Sequence[bytes],
         batches: Sequence[Sequence[Sequence[int]]],
+        zero: Sequence[int] = (),
     ) -> None:
-        """Write the messages and the secrets of a round; the lines of the index come last."""
+        """Write the messages and the secrets of a round; the lines of the index come last.
+
+        ``zero`` names the clients whose training moved no weight.
+        """
         if round == 0:
             self._write_server(0, server)
         self._write_server(round + 1, following)
-        append_lines(self.secrets.folder / "rounds.jsonl", [{"round": round, "batches": batches}])
+        append_lines(self.secrets.folder / "rounds.jsonl", [{"round": round, "batches": batches, "zero": zero}])
         self._write_messages(round, [(None, broadcast), *enumerate(updates)])
 
     def write_last(self, broadcast: bytes) -> None:
