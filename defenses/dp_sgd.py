@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,12 +13,14 @@ from qlorabench.errors import UserError
 from qlorabench.federation.defense import Defense, DefenseConfig, RoundContext, Schedule
 from qlorabench.federation.local import LocalTraining
 
+from ._accounting import LEAST, LEAST_DELTA, MOST, needed, spent
+
 
 class DpSgdConfig(DefenseConfig):
     """The privacy target of each client, and the clip norm."""
 
-    epsilon: float = Field(default=8.0, gt=0, le=1000, description="target epsilon of each client, sample level")
-    delta: float = Field(default=1e-5, gt=0, lt=1, description="target delta")
+    epsilon: float = Field(default=8.0, ge=LEAST, le=MOST, description="target epsilon of each client, sample level")
+    delta: float = Field(default=1e-5, ge=LEAST_DELTA, lt=1, description="target delta, below 1 / rows")
     clip_norm: float = Field(default=1.0, gt=0, le=1e6, description="largest norm C of a per-example gradient")
 
 
@@ -40,8 +41,9 @@ class PoissonBatches:
 class DpSgd(Defense[DpSgdConfig]):
     """DP-SGD (Abadi et al. 2016) as FFA-LoRA uses it: the guarantee is each client's own, the server untrusted.
 
-    Opacus clips, adds noise and accounts (PRV). The noise is calibrated to epsilon over all local steps of
-    all rounds at the sampling rate that the sampler really has, batch / rows. An empty batch still adds noise.
+    Opacus clips, adds noise and accounts (PRV). The noise is calibrated to epsilon, from 0.99 of it to all of it, over
+    all local steps of all rounds at the sampling rate that the sampler really has, batch / rows (1 on a client of one
+    row). An empty batch still adds noise.
     The noise comes from the seed tree and not from a cryptographic source: this measures DP, it does not
     deploy it.
     """
@@ -53,6 +55,7 @@ class DpSgd(Defense[DpSgdConfig]):
 
     def public_facts(self, schedule: Schedule) -> dict[str, Any]:
         """Return for each client the sampling rate, the noise multiplier, the steps and the epsilon spent."""
+        _check_delta(self.config.delta, schedule.client_rows)
         steps = schedule.rounds * schedule.local_steps
         rates = [schedule.batch(i) / rows for i, rows in enumerate(schedule.client_rows)]
         return {"clients": [self._guarantee(rate, steps) for rate in rates], "delta": self.config.delta}
@@ -119,39 +122,25 @@ def _accumulate(optimizer: Any, parameters: list[Any]) -> Any:
     return after
 
 
-@lru_cache(maxsize=256)
 def _noise_multiplier(epsilon: float, delta: float, sample_rate: float, steps: int) -> float:
-    from opacus.accountants.utils import get_noise_multiplier
-
     try:
-        with _quiet():
-            noise = get_noise_multiplier(
-                target_epsilon=epsilon,
-                target_delta=delta,
-                sample_rate=sample_rate,
-                steps=steps,
-                accountant="prv",
-                epsilon_tolerance=0.01,
-            )
+        return needed(epsilon, delta, sample_rate, steps)
     except ValueError as error:
         raise UserError(
             f"dp-sgd: epsilon {epsilon:g} at delta {delta:g} cannot be reached at sampling rate {sample_rate:.3g} in "
-            f"{steps} steps ({error}). Allow a larger epsilon, or train for fewer steps on more rows."
+            f"{steps} steps: {error}. Allow a larger epsilon, or train for fewer steps on more rows."
         ) from error
-    return float(noise)
 
 
-@lru_cache(maxsize=256)
 def _epsilon(noise_multiplier: float, delta: float, sample_rate: float, steps: int) -> float:
-    from opacus.accountants import PRVAccountant
-
-    accountant = PRVAccountant()
-    accountant.history = [(noise_multiplier, sample_rate, steps)]
-    with _quiet():
-        return float(accountant.get_epsilon(delta))
+    return spent(noise_multiplier, delta, sample_rate, steps)
 
 
-def _quiet() -> Any:
-    import warnings
-
-    return warnings.catch_warnings(action="ignore")
+def _check_delta(delta: float, client_rows: Sequence[int]) -> None:
+    """Raise UserError where publishing one row at random, which protects nobody, would have so small a delta."""
+    rows = max(client_rows)
+    if delta >= 1 / rows:
+        raise UserError(
+            f"dp-sgd: delta {delta:g} is no protection for a client of {rows} rows: who publishes a row at random has "
+            f"delta {1 / rows:.2g}. Take one well below that, as 1e-5."
+        )

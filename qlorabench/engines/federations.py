@@ -46,3 +46,7 @@ def ensure_trained(
         seed=spec.random,
         progress=progress,
     )
+    if zero := store.secrets.zero_updates():
+        clients = ", ".join(map(str, sorted({client for _, client in zero})))
+        total = facts.training.rounds * facts.clients
+        say(f"{len(zero)} of {total} updates are zero (client {clients}): there the loss of the rows is at its least")

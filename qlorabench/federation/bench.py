@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +158,7 @@ def train_client(
         draws=Seed(spec.seed, ("batches", str(round), str(client))),
     )
     rows = task.client_rows[client]
-    return Contribution(contribution.message, [[int(rows[i]) for i in step] for step in contribution.batches])
+    return replace(contribution, batches=[[int(rows[i]) for i in step] for step in contribution.batches])
 
 
 def _travelling(full: Layout, spec: SystemSpec, defenses: Sequence[Defense[Any]]) -> Layout:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
 
 from qlorabench.federation.defense import Defense, refusal
 from qlorabench.federation.dropout import training_mode
 from qlorabench.federation.local import (
     LocalTraining,
+    Sampler,
     ShuffledBatches,
     make_optimizer,
     plain_training,
@@ -34,6 +39,8 @@ class Contribution:
     message: bytes
     batches: list[list[int]]
     """Local row indices of each step."""
+    zero: bool = False
+    """Whether training left every weight as it was, as it does where the client has fitted its rows."""
 
 
 def contribute(
@@ -53,8 +60,8 @@ def contribute(
 
     ``previous`` is the broadcast that this client got before, ``None`` at its first. ``start`` holds the public
     values of what never travels; batches follow ``draws``, all else ``seed``. Raises BroadcastRefused where the
-    client's own checks object, and RuntimeError where training left every travelling tensor as it was, moved a frozen
-    one, or diverged: none of it may pass in silence.
+    client's own checks object, and RuntimeError where training does not reach the adapter, moved a frozen tensor, or
+    diverged: none of it may pass in silence. A client whose gradients are zero sends a zero update.
     """
     facts = protocol.facts
     model.load(start)
@@ -65,10 +72,12 @@ def contribute(
         training = local_training(model, protocol.defenses, protocol, data, client=client, round=round, seed=seed)
         drawn = training.run(draws.numpy())
     after = model.state()
-    _check_moves(after, held, start)
+    moved = _check_moves(after, held, start)
+    if moved == 0.0:
+        _check_fitted(model, protocol, data, drawn, client=client, round=round)
     update = subtract({name: after[name] for name in facts.travelling.names}, held)
     message = protocol.encode_update(update, round=round, client=client, seed=seed.child("upload"))
-    return Contribution(message, [[int(i) for i in rows] for rows in drawn])
+    return Contribution(message, [[int(i) for i in rows] for rows in drawn], zero=moved == 0.0)
 
 
 def local_training(
@@ -83,17 +92,23 @@ def local_training(
 ) -> LocalTraining:
     """Return the local training of a round with every defense's changes to it, in order."""
     facts = protocol.facts
-    schedule = facts.training
-    slots = model.train_only(facts.travelling)
-    parameters = [parameter for _, parameter in slots]
-    factor = schedule_factor(schedule.optimizer, round=round, rounds=schedule.rounds)
-    optimizer = make_optimizer(parameters, [s.role for s, _ in slots], schedule.optimizer, factor=factor)
-    sampler = ShuffledBatches(len(data), facts.schedule.batch(client), schedule.local_steps)
-    training = plain_training(model, parameters, data, sampler, optimizer)
+    sampler = ShuffledBatches(len(data), facts.schedule.batch(client), facts.training.local_steps)
+    training = _undefended(model, protocol, data, sampler, round=round)
     contexts = protocol.contexts(round, seed.child("local"), client=client)
     for defense in defenses:
         training = defense.local_training(training, contexts[defense.name])
     return training
+
+
+def _undefended(
+    model: AdapterModel, protocol: Protocol, data: Encoded, sampler: Sampler, *, round: int
+) -> LocalTraining:
+    schedule = protocol.facts.training
+    slots = model.train_only(protocol.facts.travelling)
+    parameters = [parameter for _, parameter in slots]
+    factor = schedule_factor(schedule.optimizer, round=round, rounds=schedule.rounds)
+    optimizer = make_optimizer(parameters, [s.role for s, _ in slots], schedule.optimizer, factor=factor)
+    return plain_training(model, parameters, data, sampler, optimizer)
 
 
 def _check_broadcast(
@@ -112,12 +127,63 @@ def _check_broadcast(
         raise BroadcastRefused(f"client {client} refuses the broadcast of round {round}: {why}")
 
 
-def _check_moves(after: State, held: State, start: State) -> None:
+def _check_moves(after: State, held: State, start: State) -> float:
+    """Return the largest change of a weight; raises RuntimeError where it is not finite, or a frozen one changed."""
     moved = max_abs_difference(after, held)
     if not math.isfinite(moved):
         raise RuntimeError("local training diverged: a weight is no longer finite; lower the learning rate")
-    if moved == 0.0:
-        raise RuntimeError("local training moved no weight: the optimizer does not reach the adapter")
     frozen = {name: value for name, value in start.items() if name not in held}
     if max_abs_difference(frozen, after) != 0.0:
         raise RuntimeError("local training moved a tensor that the system keeps frozen")
+    return moved
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """The batches that were drawn before, once more."""
+
+    drawn: Sequence[np.ndarray]
+
+    @property
+    def steps(self) -> int:
+        return len(self.drawn)
+
+    def batches(self, rng: np.random.Generator) -> Iterator[np.ndarray]:
+        return iter(self.drawn)
+
+
+def _check_fitted(
+    model: AdapterModel, protocol: Protocol, data: Encoded, drawn: Sequence[np.ndarray], *, client: int, round: int
+) -> None:
+    """Raise RuntimeError unless undefended steps on the same batches would move no weight of ``model`` either.
+
+    Gradients that are zero, or whose step is below the resolution of float32, are those of a client that has fitted
+    its rows. What should have moved the weights and did not is an optimizer that steps something else.
+    """
+    training = _undefended(model, protocol, data, _Drawn(drawn), round=round)
+    reached = moves = False
+
+    def after(last: bool) -> None:
+        nonlocal reached, moves
+        for group in training.optimizer.param_groups if last else ():
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    reached = True
+                    step = _step(training.optimizer, group, parameter.grad)
+                    moves = moves or not torch.equal(parameter - step, parameter)
+        if last:
+            training.optimizer.zero_grad(set_to_none=True)
+
+    replace(training, after_microbatch=after).run(np.random.default_rng(0))
+    what = f"local training of client {client} moved no weight in round {round}"
+    if any(map(len, drawn)) and not reached:
+        raise RuntimeError(f"{what}: the loss gives no tensor that travels a gradient")
+    if moves:
+        raise RuntimeError(f"{what}, though its gradients would: the optimizer does not reach the adapter")
+
+
+def _step(optimizer: torch.optim.Optimizer, group: dict[str, Any], gradient: Tensor) -> Tensor:
+    """Return what the first step of the local optimizer takes from a tensor, weight decay left out."""
+    if isinstance(optimizer, torch.optim.AdamW):
+        gradient = gradient / (gradient.abs() + group["eps"])
+    return float(group["lr"]) * gradient

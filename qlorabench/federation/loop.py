@@ -53,6 +53,7 @@ def train_federation(
             broadcast=broadcast,
             updates=messages,
             batches=[contribution.batches for contribution in contributions],
+            zero=[client for client, contribution in enumerate(contributions) if contribution.zero],
         )
         server, previous = following, broadcast
         progress(round + 1)

@@ -169,6 +169,10 @@ class Secrets:
             "run the suite again; finished records are kept."
         )
 
+    def zero_updates(self) -> list[tuple[int, int]]:
+        """Return (round, client) of each update that is zero because training moved no weight."""
+        return [(row["round"], client) for row in self._rounds for client in row["zero"]]
+
 
 class FederationStore:
     """Writes a federation round by round: a round is on disk whole, or it never was."""
@@ -214,14 +218,19 @@ class FederationStore:
         broadcast: bytes,
         updates: Sequence[bytes],
         batches: Sequence[Sequence[Sequence[int]]],
+        zero: Sequence[int] = (),
     ) -> None:
-        """Write the messages and the secrets of a round; the lines of the index come last."""
+        """Write the messages and the secrets of a round; the lines of the index come last.
+
+        ``zero`` names the clients whose training moved no weight.
+        """
         adapters = {round: server, round + 1: following} if round == 0 else {round + 1: following}
         line = {
             "round": round,
             "rounds_left": self.transcript.facts.training.rounds - 1 - round,
             "adapters": {self.secrets.path_of(i).name: self._write_server(i, a) for i, a in adapters.items()},
             "batches": batches,
+            "zero": list(zero),
         }
         append_sealed(self.secrets.folder / "rounds.jsonl", [line])
         self.secrets = Secrets(self.secrets.folder)  # one that has not read the file before

@@ -1,20 +1,18 @@
 """An attack that keeps the view it is given, for the tests to look at."""
 
-import numpy as np
-
 from qlorabench.threats.attack import Attack, AttackConfig
-from qlorabench.threats.claims import Goal, MembershipClaim
+from qlorabench.threats.claims import Goal, ReconstructionClaim
 
 
 class Spy(Attack[AttackConfig]):
     """Keeps its last view."""
 
     name = "spy"
-    goal = Goal.MEMBERSHIP
+    goal = Goal.RECONSTRUCTION
     Config = AttackConfig
     requires = frozenset()
     view = None
 
     def run(self, view, rng):
         type(self).view = view
-        return MembershipClaim(np.zeros(len(view.candidates)))
+        return ReconstructionClaim(())
