@@ -110,7 +110,7 @@ def test_folders_of_two_configurations_stand_apart(invoke: Invoke) -> None:
     assert [task["rows"] for task in found["tasks"]] == [
         board(invoke, folder)["tasks"][0]["rows"] for folder in (OUT, Path("runs/other"))
     ]
-    assert "base / t, 1 seed, in runs/other" in board(invoke, OUT, Path("runs/other"), format="table")
+    assert "base / t, 1 seed, dropout off, in runs/other" in board(invoke, OUT, Path("runs/other"), format="table")
 
 
 def test_folders_of_one_plan_are_taken_together(invoke: Invoke) -> None:
