@@ -97,6 +97,7 @@ class Run:
         """Return a task's backbone and its data under each seed; says what was left out."""
         from qlorabench.tasks.backbones import load_backbone
         from qlorabench.tasks.inspection import check_positions
+        from qlorabench.tasks.targets import summarised
         from qlorabench.tasks.task import data_seed, deal, deal_report, load_data, tokenize
 
         config, seeds = self.suite.config.tasks[task], self.suite.config.seeds
@@ -111,7 +112,9 @@ class Run:
         except UserError as error:
             place = f".{error.place}" if isinstance(error, TaskError) else ""
             raise UserError(f"tasks.{task}{place}: {error}") from error
-        for line in report.lines():
+        matched = backbone.facts.match(config.lora.targets)
+        targets = [f"target '{target}': {summarised(layers)}" for target, layers in matched.items()]
+        for line in [*report.lines(), *targets]:
             self.watch.say(f"{task}: {line}")
         self.facts[task] = {
             "backbone": config.backbone.name,
