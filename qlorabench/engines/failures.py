@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 
+from qlorabench.errors import told
+
 
 class JobFailed(Exception):
     """A job raised, or its worker was lost. The text is all that is known: the traceback, and what the job printed."""
@@ -28,6 +30,11 @@ class PoolClosed(Exception):
 
 class AttackFailed(Exception):
     """An attack's own code is wrong; the text is the note of its cell."""
+
+
+def note_of(error: BaseException) -> str:
+    """Return the note of a job that raised ``error``."""
+    return str(error) if isinstance(error, AttackFailed) else told(error)
 
 
 def ending(code: int | None) -> str:

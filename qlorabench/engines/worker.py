@@ -15,8 +15,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from qlorabench.engines.failures import AttackFailed, JobFailed, JobTimeout, WorkerLost, ending
-from qlorabench.errors import UserError, told
+from qlorabench.engines.failures import JobFailed, JobTimeout, WorkerLost, ending, note_of
+from qlorabench.errors import UserError
 
 GLANCE = 1.0
 """Seconds between two looks at whether a silent worker is still there."""
@@ -154,8 +154,7 @@ def _work(pipe: Connection, output: str, setup: Callable[..., Any], arguments: t
             except UserError as error:
                 pipe.send(("user", str(error), ""))
             except (Exception, SystemExit) as error:  # noqa: BLE001 - reported whole to the parent
-                note = str(error) if isinstance(error, AttackFailed) else told(error)
-                pipe.send(("failed", traceback.format_exc(), note))
+                pipe.send(("failed", traceback.format_exc(), note_of(error)))
             function, arguments = pipe.recv()
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # the parent is gone

@@ -72,7 +72,7 @@ def contribute(
         training = local_training(model, protocol.defenses, protocol, data, client=client, round=round, seed=seed)
         drawn = training.run(draws.numpy())
     after = model.state()
-    moved = _check_moves(after, held, start)
+    moved = _check_moves(after, held, start, client=client, round=round)
     if moved == 0.0:
         _check_fitted(model, protocol, data, drawn, client=client, round=round)
     update = subtract({name: after[name] for name in facts.travelling.names}, held)
@@ -127,11 +127,13 @@ def _check_broadcast(
         raise BroadcastRefused(f"client {client} refuses the broadcast of round {round}: {why}")
 
 
-def _check_moves(after: State, held: State, start: State) -> float:
+def _check_moves(after: State, held: State, start: State, *, client: int, round: int) -> float:
     """Return the largest change of a weight; raises RuntimeError where it is not finite, or a frozen one changed."""
     moved = max_abs_difference(after, held)
     if not math.isfinite(moved):
-        raise RuntimeError("local training diverged: a weight is no longer finite; lower the learning rate")
+        raise RuntimeError(
+            f"local training diverged (client {client}, round {round}): a weight is no longer finite; lower the rate"
+        )
     frozen = {name: value for name, value in start.items() if name not in held}
     if max_abs_difference(frozen, after) != 0.0:
         raise RuntimeError("local training moved a tensor that the system keeps frozen")

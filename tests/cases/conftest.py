@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from qlorabench.cli.app import run
-from qlorabench.engines.pool import JobFailed
+from qlorabench.engines.failures import JobFailed, note_of
 from qlorabench.errors import UserError
 
 from .make_models import build
@@ -47,8 +47,8 @@ class InProcessPool:
                 future.set_result(function(self._context, *arguments))
         except UserError as error:
             future.set_exception(error)
-        except Exception:  # noqa: BLE001 - a worker hands on the text of what a job raised
-            future.set_exception(JobFailed(traceback.format_exc()))
+        except Exception as error:  # noqa: BLE001 - a worker hands on the text of what a job raised
+            future.set_exception(JobFailed(traceback.format_exc(), note_of(error)))
         return future
 
 
