@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from qlorabench.engines.folder import held
 from qlorabench.engines.keys import cell_key, federation_key
 from qlorabench.engines.measure import measure_bandwidth, measure_leakage, measure_utility
 from qlorabench.engines.null import null_seed
+from qlorabench.engines.outcome import Outcome
 from qlorabench.engines.pool import JobFailed, JobTimeout, Pool, Timed, in_order, nothing, timed
 from qlorabench.engines.scene import AttackSpec
 from qlorabench.engines.sharing import share
@@ -25,8 +26,6 @@ from qlorabench.federation.transcript import Transcript
 from qlorabench.files import write_atomic
 from qlorabench.records.journal import Journal
 from qlorabench.records.planned import planned, write_plan
-from qlorabench.records.record import Record, Status
-from qlorabench.scoring.score import Score
 from qlorabench.suite.plan import Cell, Plan
 from qlorabench.suite.resolve import ResolvedSuite
 from qlorabench.threats.claims import Goal
@@ -34,19 +33,6 @@ from qlorabench.threats.claims import Goal
 if TYPE_CHECKING:
     from qlorabench.tasks.backbones import Backbone
     from qlorabench.tasks.task import PreparedTask
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a cell gave."""
-
-    status: Status
-    scores: list[Score]
-    seconds: float
-    note: str = ""
-    peak_bytes: int | None = None
-    details: str = ""
-    """Of a failure: everything that is known of it."""
 
 
 @dataclass
@@ -260,7 +246,7 @@ class Run:
         if outcome.status in ("failed", "timeout"):
             self.failures += 1
             self.watch.say(f"{cell.label}: {outcome.status}: {outcome.note}")
-        journal.append(list(self._records(cell, outcome)))
+        journal.append(outcome.records(cell, suite=self.suite.config.name, key=self.key(cell)))
         self.watch.committed(cell.label)
 
     def _explained(self, cell: Cell, outcome: Outcome) -> Outcome:
@@ -273,37 +259,6 @@ class Run:
         if self.debug:
             self.watch.say(outcome.details)
         return replace(outcome, note=f"{outcome.note} (traceback: {name})")
-
-    def _records(self, cell: Cell, outcome: Outcome) -> Iterator[Record]:
-        scores = outcome.scores or [Score("none", None, headline=True, note=outcome.note)]
-        key = self.key(cell)
-        for score in scores:
-            yield Record(
-                suite=self.suite.config.name,
-                task=cell.task,
-                system=cell.system.name,
-                seed=cell.seed,
-                kind=cell.kind,
-                threat=cell.threat.label if cell.threat else None,
-                attack=cell.attack.label if cell.attack else None,
-                goal=cell.attack.cls.goal.value if cell.attack else None,
-                status=outcome.status,
-                metric=score.metric,
-                value=score.value,
-                low=score.low,
-                high=score.high,
-                n=score.n,
-                control=score.control,
-                leakage=score.leakage,
-                leakage_low=score.leakage_low,
-                leakage_high=score.leakage_high,
-                validated=score.learned,  # of leakage nothing is learned: see `qlorabench.records.results`
-                headline=score.headline,
-                note=score.note,
-                seconds=round(outcome.seconds, 3),
-                key=key,
-                peak_bytes=outcome.peak_bytes,
-            )
 
 
 def default_workers() -> int:
