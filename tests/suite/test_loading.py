@@ -209,13 +209,6 @@ def test_only_takes_paths_and_parts_of_them_and_says_what_is_near(load) -> None:
     assert odd.matches("x[1].py"), "a label's own brackets are no pattern"
 
 
-def test_a_cell_finds_its_twin(load) -> None:
-    plan = make_plan(load(BASE))
-    assert {plan.twin(cell).label for cell in plan.cells if cell.system.name == "q"} == {
-        cell.label for cell in plan.cells if cell.system.name == "plain"
-    }
-
-
 def test_plugins_that_are_no_plugins_are_told_and_those_that_fail_too(refused, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "from qlorabench.federation.defense import Defense, DefenseConfig\n"
