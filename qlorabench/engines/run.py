@@ -9,10 +9,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qlorabench.engines.federations import ensure_trained
 from qlorabench.engines.folder import held
+from qlorabench.engines.foreseen import Foreseen, source_of
 from qlorabench.engines.keys import cell_key, federation_key
 from qlorabench.engines.measure import AttackSpec, measure_bandwidth, measure_leakage, measure_utility
 from qlorabench.engines.pool import JobFailed, JobTimeout, Pool, Timed, in_order, nothing, timed
@@ -82,18 +83,23 @@ class Run:
             missing = [cell for cell in cells if self.key(cell) not in finished]
             self.watch.planned(cells=len(cells), done=len(cells) - len(missing))
             if missing:
-                self._run_task(task, backbone, data, missing, journal)
+                self._run_task(task, backbone.loaded, data, missing, journal)
 
     def _wanted(self, cell: Cell) -> bool:
         return self.only is None or fnmatch(cell.label, self.only) or fnmatch(cell.label, f"*{self.only}*")
 
-    def _load(self, task: str) -> tuple[Backbone, Data]:
+    def _load(self, task: str) -> tuple[Foreseen, Data]:
         from qlorabench.tasks.backbones import load_backbone
         from qlorabench.tasks.task import load_data
 
         config = self.suite.config.tasks[task]
-        self.watch.say(f"{task}: loading {config.backbone.name} and its data")
-        backbone = load_backbone(config.backbone, base=self.suite.base, objective=config.objective)
+        self.watch.say(f"{task}: {config.backbone.name} and its data")
+        where: Any = {"base": self.suite.base, "objective": config.objective}
+        backbone = Foreseen(
+            source_of(config.backbone, **where),
+            self.out / "inputs.json",
+            lambda: load_backbone(config.backbone, **where),
+        )
         data = load_data(config, base=self.suite.base)
         self.facts[task] = {
             "backbone": config.backbone.name,
