@@ -53,18 +53,14 @@ def _look_at_data(examined: Examined, name: str, task: TaskConfig) -> list[str]:
 
 def _tokenizer_at_hand(task: TaskConfig, examined: Examined) -> Any:
     """Return the tokenizer of a backbone that is a folder or a toy; ``None`` where it is elsewhere, or broken."""
-    from qlorabench.tasks.places import TOY, TOY_LM, place_of
-    from qlorabench.tasks.reading import read_tokenizer
-    from qlorabench.tasks.toy import toy_tokenizer
-    from qlorabench.tasks.toy_lm import toy_lm_tokenizer
+    from qlorabench.tasks.backbones import load_tokenizer
+    from qlorabench.tasks.places import TOY, TOY_LM
 
     name, base = task.backbone.name, examined.file.parent
-    if name in (TOY, TOY_LM):
-        return toy_tokenizer() if name == TOY else toy_lm_tokenizer()
-    if not (base / name).is_dir():
+    if name not in (TOY, TOY_LM) and not (base / name).is_dir():
         return None
     try:
-        return read_tokenizer(place_of(task.backbone, base=base))
+        return load_tokenizer(task.backbone, base=base)
     except UserError:  # it is told of the backbone
         return None
 

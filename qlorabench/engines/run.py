@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qlorabench.engines.federations import ensure_trained
 from qlorabench.engines.folder import held
+from qlorabench.engines.foreseen import Foreseen, source_of
 from qlorabench.engines.keys import cell_key, federation_key
 from qlorabench.engines.measure import measure_bandwidth, measure_leakage, measure_utility
 from qlorabench.engines.null import null_seed
@@ -74,47 +76,60 @@ class Run:
             if missing:
                 nulls = [other for cell in missing if (other := self._null(cell))]
                 seeds = sorted({cell.seed for cell in [*missing, *nulls]})
-                self._run_task(backbone, {seed: prepared[seed] for seed in seeds}, missing, journal)
+                loaded_backbone = self._backbone(task, backbone)
+                self._run_task(loaded_backbone, {seed: prepared[seed] for seed in seeds}, missing, journal)
 
     def _wanted(self, cell: Cell) -> bool:
         return self.only is None or cell.matches(self.only)
 
-    def _load(self, task: str) -> tuple[Backbone, dict[int, PreparedTask]]:
+    def _load(self, task: str) -> tuple[Foreseen, dict[int, PreparedTask]]:
         """Return a task's backbone and its data under each seed; says what was left out."""
-        from qlorabench.tasks.backbones import load_backbone
-        from qlorabench.tasks.inspection import check_positions
-        from qlorabench.tasks.targets import summarised
+        from qlorabench.tasks.backbones import load_backbone, load_tokenizer
         from qlorabench.tasks.task import data_seed, deal, deal_report, load_data, tokenize
 
         config, seeds = self.suite.config.tasks[task], self.suite.config.seeds
-        self.watch.say(f"{task}: loading {config.backbone.name} and its data")
-        try:
+        self.watch.say(f"{task}: {config.backbone.name} and its data")
+        where: Any = {"base": self.suite.base, "objective": config.objective}
+        with _placed(task):
             data = load_data(config, base=self.suite.base)
-            backbone = load_backbone(config.backbone, base=self.suite.base, objective=config.objective)
-            check_positions(config.data.max_length, backbone.facts.positions, backbone=backbone.name)
-            corpus = tokenize(config, data, backbone.tokenizer)
+            backbone = Foreseen(
+                source_of(config.backbone, **where),
+                self.out / "inputs.json",
+                lambda: load_backbone(config.backbone, **where),
+            )
+            corpus = tokenize(config, data, load_tokenizer(config.backbone, base=self.suite.base))
             report = deal_report(config, corpus, seeds=seeds)
             prepared = {seed: deal(config, corpus, seed=data_seed(seed)) for seed in seeds}
-        except UserError as error:
-            place = f".{error.place}" if isinstance(error, TaskError) else ""
-            raise UserError(f"tasks.{task}{place}: {error}") from error
-        matched = backbone.facts.match(config.lora.targets)
-        targets = [f"target '{target}': {summarised(layers)}" for target, layers in matched.items()]
-        for line in [*report.lines(), *targets]:
+            sha256 = backbone.sha256
+        for line in report.lines():
             self.watch.say(f"{task}: {line}")
         self.facts[task] = {
             "backbone": config.backbone.name,
-            "backbone_sha256": backbone.sha256,
+            "backbone_sha256": sha256,
             "data": corpus.table.name,
             "data_sha256": corpus.fingerprint,
             **report.facts(),
         }
         for system in self.suite.systems[task].values():
             for seed in self.suite.config.seeds:
-                key = federation_key(system, seed=seed, data=corpus.fingerprint, backbone=backbone.sha256)
+                key = federation_key(system, seed=seed, data=corpus.fingerprint, backbone=sha256)
                 spec = SystemSpec(key, system.task, system.defenses, seed, self.suite.base)
                 self._specs[task, system.name, seed] = spec
         return backbone, prepared
+
+    def _backbone(self, task: str, foreseen: Foreseen) -> Backbone:
+        """Return the loaded backbone of a task that has work to do; says which layers its adapters go on."""
+        from qlorabench.tasks.inspection import check_positions
+        from qlorabench.tasks.targets import summarised
+
+        config = self.suite.config.tasks[task]
+        with _placed(task):
+            backbone = foreseen.loaded
+            check_positions(config.data.max_length, backbone.facts.positions, backbone=backbone.name)
+            matched = backbone.facts.match(config.lora.targets)
+        for target, layers in matched.items():
+            self.watch.say(f"{task}: target '{target}': {summarised(layers)}")
+        return backbone
 
     @property
     def _insiders(self) -> int:
@@ -259,6 +274,16 @@ class Run:
         if self.debug:
             self.watch.say(outcome.details)
         return replace(outcome, note=f"{outcome.note} (traceback: {name})")
+
+
+@contextmanager
+def _placed(task: str) -> Iterator[None]:
+    """Say of what is wrong with the inputs of a task which task it is, and which of its keys, where that is known."""
+    try:
+        yield
+    except UserError as error:
+        place = f".{error.place}" if isinstance(error, TaskError) else ""
+        raise UserError(f"tasks.{task}{place}: {error}") from error
 
 
 def default_workers() -> int:

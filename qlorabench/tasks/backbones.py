@@ -49,8 +49,8 @@ def load_backbone(config: BackboneConfig, *, base: Path, objective: Objective = 
 
     check_bits(config)
     if config.name in (TOY, TOY_LM):
-        model, tokenizer = _toy(config.name, objective)
-        info = None
+        model, info = _toy(config.name, objective), None
+        tokenizer = load_tokenizer(config, base=base)
     else:
         place = place_of(config, base=base)
         settings = read_configuration(place)
@@ -66,17 +66,30 @@ def load_backbone(config: BackboneConfig, *, base: Path, objective: Objective = 
     return Backbone(config.name, model, tokenizer, content_hash(model, tokenizer, idle), int(width), facts)
 
 
-def _toy(name: str, objective: Objective) -> tuple[Any, Any]:
+def load_tokenizer(config: BackboneConfig, *, base: Path) -> Any:
+    """Return the tokenizer of a backbone alone; raises UserError where it cannot be had."""
+    if config.name == TOY:
+        from qlorabench.tasks.toy import toy_tokenizer
+
+        return toy_tokenizer()
+    if config.name == TOY_LM:
+        from qlorabench.tasks.toy_lm import toy_lm_tokenizer
+
+        return toy_lm_tokenizer()
+    return read_tokenizer(place_of(config, base=base))
+
+
+def _toy(name: str, objective: Objective) -> Any:
     if name == TOY:
-        from qlorabench.tasks.toy import toy_model, toy_tokenizer
+        from qlorabench.tasks.toy import toy_model
 
-        model, tokenizer = toy_model(), toy_tokenizer()
+        model = toy_model()
     else:
-        from qlorabench.tasks.toy_lm import toy_lm_model, toy_lm_tokenizer
+        from qlorabench.tasks.toy_lm import toy_lm_model
 
-        model, tokenizer = toy_lm_model(), toy_lm_tokenizer()
+        model = toy_lm_model()
         model = model if objective == "language-modeling" else model.model
-    return model.eval().requires_grad_(False), tokenizer
+    return model.eval().requires_grad_(False)
 
 
 def content_hash(model: Any, tokenizer: Any, idle: frozenset[str]) -> str:

@@ -158,3 +158,19 @@ def test_an_attack_that_ends_its_interpreter_is_a_failed_cell(inputs: Path, odd_
     kept = re.search(r"errors/\w+\.txt", notes["label.py:Raises"])
     assert kept
     assert "What it printed:\nHELLO from attack" in (out / kept[0]).read_text()
+
+
+def test_a_run_with_nothing_left_to_do_loads_no_backbone(
+    invoke: Invoke, inputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert invoke("run", "base.yaml").returncode == 0
+    before = (inputs / "runs/base/records.jsonl").read_bytes()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("there is nothing to do")
+
+    monkeypatch.setattr("qlorabench.tasks.backbones.load_backbone", refuse)
+    monkeypatch.setattr("qlorabench.engines.run.Pool", refuse)
+    done = invoke("run", "base.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (inputs / "runs/base/records.jsonl").read_bytes() == before

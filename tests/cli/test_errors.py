@@ -24,7 +24,7 @@ def complaint(invoke, tmp_path: Path):
     [
         ("frozen-a,", "frozen-b,", ["systems.hardened.defenses[1]", "Did you mean 'frozen-a'"]),
         ("rank: 4", "rank: 0", ["tasks.opinions.lora.rank", "at least 1, found 0"]),
-        ("epsilon: 8", "epsilon: -1", ["epsilon", "greater than 0, found -1"]),
+        ("epsilon: 8", "epsilon: -1", ["epsilon", "at least 0.05, found -1"]),
         ("rounds: 4", "roundz: 4", ["roundz", "Did you mean 'rounds'"]),
         ("kind: sgd", "kind: sdg", ["optimizer.kind", "sgd"]),
         ("[server,", "[sever,", ["threats[0]", "Did you mean 'server'"]),

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-QLORABENCH = [sys.executable, "-c", "from qlorabench.cli import main; main()"]
+HEEDING = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+"""A job in the background of a shell, as this test may be, starts with interrupts ignored."""
+QLORABENCH = [sys.executable, "-c", HEEDING + "from qlorabench.cli import main; main()"]
 SUITE = """
 name: slow
 tasks:
