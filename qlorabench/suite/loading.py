@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from qlorabench.errors import UserError, nearest
+from qlorabench.errors import UserError, nearest, told
 from qlorabench.federation.defense import Defense, defense_problems
 from qlorabench.plugins import Group, plugin_version, registry
 from qlorabench.suite.references import split_reference
@@ -164,7 +164,10 @@ class _Resolver:
         if config is None or any(entry is None for entry in found):
             return None
         entries = [entry for entry in found if entry]
-        self._conflicts([cls(cls.Config.model_validate(c)) for _, cls, c in entries], config, place)
+        try:
+            self._conflicts([cls(cls.Config.model_validate(c)) for _, cls, c in entries], config, place)
+        except Exception as error:  # noqa: BLE001 - a defense is code that anybody may have written
+            self._checker.report((*place, "defenses"), f"a defense fails before anything is trained: {told(error)}")
         origins = registry("defenses", base=self._base)
         versions = tuple(plugin_version(cls, origin=origins.origin(n)) for n, cls, _ in entries)
         return ResolvedSystem(name, config, tuple((n, c) for n, _, c in entries), versions, _twin(self._config, system))
