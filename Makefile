@@ -24,7 +24,7 @@ quickstart: install
 	$(BIN)/qlorabench run quickstart
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .
