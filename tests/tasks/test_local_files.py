@@ -231,6 +231,7 @@ def test_plain_text_in_another_encoding(file: Path) -> None:
         (b"\xff\xfe" + ROWS.encode("utf-16-le"), "cannot read .*mail.data"),
         (bytes(range(256)) * 4, "cannot read .*mail.data"),
     ],
+    ids=["gzip", "zip", "parquet", "utf-16", "binary"],
 )
 def test_a_file_of_another_kind_is_told(file: Path, cls: type, content: bytes, said: str) -> None:
     refused(said, cls, file, content)
