@@ -26,14 +26,8 @@ class Outcome:
         scores = self.scores or [Score("none", None, headline=True, note=self.note)]
         return [
             Record(
+                **cell.coordinates,
                 suite=suite,
-                task=cell.task,
-                system=cell.system.name,
-                seed=cell.seed,
-                kind=cell.kind,
-                threat=cell.threat.label if cell.threat else None,
-                attack=cell.attack.label if cell.attack else None,
-                goal=cell.attack.cls.goal.value if cell.attack else None,
                 status=self.status,
                 metric=score.metric,
                 value=score.value,

@@ -64,15 +64,9 @@ def planned(suite: str, version: int, cells: Mapping[str, Cell]) -> Planned:
         version,
         tuple(
             PlannedCell(
+                **cell.coordinates,
                 key=key,
                 label=cell.label,
-                task=cell.task,
-                system=cell.system.name,
-                seed=cell.seed,
-                kind=cell.kind,
-                threat=cell.threat.label if cell.threat else None,
-                attack=cell.attack.label if cell.attack else None,
-                goal=cell.attack.cls.goal.value if cell.attack else None,
                 twin=keys[_place(cell, cell.system.twin)] if cell.kind == "leakage" else None,
             )
             for key, cell in cells.items()

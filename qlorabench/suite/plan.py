@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Any, Literal
 
 from qlorabench.errors import UserError
 from qlorabench.federation.facts import DefenseFacts, PublicFacts
@@ -37,6 +37,19 @@ class Cell:
         """Path of the cell, which ``--only`` is matched against."""
         tail = f"/{self.threat.label}/{self.attack.label}" if self.threat and self.attack else f"/{self.kind}"
         return f"{self.task}/{self.system.name}/seed-{self.seed}{tail}"
+
+    @property
+    def coordinates(self) -> dict[str, Any]:
+        """Where the cell stands, by the names that its rows have for it."""
+        return {
+            "task": self.task,
+            "system": self.system.name,
+            "seed": self.seed,
+            "kind": self.kind,
+            "threat": self.threat.label if self.threat else None,
+            "attack": self.attack.label if self.attack else None,
+            "goal": self.attack.cls.goal.value if self.attack else None,
+        }
 
     def matches(self, pattern: str) -> bool:
         """Tell whether its path has a part that ``pattern`` matches, with ``*``, ``?`` and ``[...]`` as in a shell."""
